@@ -1,0 +1,45 @@
+# Every verb works on a machine with nothing but Python 3.11+ and make.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+OUT    ?= demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check docs bench validate clean
+
+help:  ## list these verbs
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+install: $(VENV)/.installed  ## create .venv and install kntrace with everything its tests need
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("kntrace needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install  ## grow a tiny model, run the whole study on it, write figures and report (about 4 minutes)
+	$(BIN)/kntrace demo --out $(OUT)
+
+test: install  ## run all tests
+	$(BIN)/python -m pytest -n auto
+
+check: install  ## style, types, import order, examples in the docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/test_docs.py
+
+docs: install  ## check that every example in README and docs still runs
+	$(BIN)/python -m pytest -q tests/test_docs.py
+
+bench: install  ## time the engine against the ways of others (about 10 minutes)
+	$(BIN)/python benchmarks/engine.py
+
+validate: install  ## the statistic on grown worlds with known truth (about 5 minutes a suite)
+	$(BIN)/python benchmarks/validate.py
+
+clean:  ## remove what make made, the environment included
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,100 @@
+"""Chunks as files: which are there, and which pass their checksum.
+
+Each variable of a run has one chunk per block, in one flat folder, so that one listing per
+variable tells which blocks exist. Every chunk ends in the CRC-32C of its (compressed) bytes,
+as the `crc32c` codec of zarr 3 defines, so that damage is found without decompressing.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+from zarr.storage import LocalStore
+
+from kntrace.archive.folder import names
+from kntrace.archive.variables import BLOCK_VARIABLES, VARIABLES
+from kntrace.errors import RunError
+
+__all__ = ["CheckedStore", "chunk_name", "existing", "intact"]
+
+_CHECKSUM_BYTES = 4
+_CHUNK = re.compile(r"c((?:\.\d+)+)")
+
+
+def chunk_name(variable: str, *index: int) -> str:
+    """File name of the chunk of `variable` at `index`: its place along the leading dimensions."""
+    rest = len(VARIABLES[variable].dims) - len(index)
+    return ".".join(("c", *(str(place) for place in index), *("0" * rest)))
+
+
+def existing(folder: Path, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """List which chunks of one variable exist, as a truth value for each leading index.
+
+    Parameters
+    ----------
+    folder
+        Folder of the variable.
+    shape
+        How many chunks there are along the leading dimensions.
+
+    Notes
+    -----
+    One listing, no look at single files: a third of a second for 308,000 chunks.
+    """
+    found = np.zeros(shape, dtype=np.bool_)
+    for name in names(folder):
+        match = _CHUNK.fullmatch(name)
+        if match is None:
+            continue
+        index = tuple(int(part) for part in match[1][1:].split(".")[: len(shape)])
+        if all(place < size for place, size in zip(index, shape, strict=True)):
+            found[index] = True
+    return found
+
+
+def passes(data: bytes) -> bool:
+    """Whether the chunk's bytes agree with the checksum at their end."""
+    if len(data) <= _CHECKSUM_BYTES:
+        return False
+    body, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
+    return int(google_crc32c.value(body)) == int.from_bytes(checksum, "little")
+
+
+def intact(chunk: Path) -> bool:
+    """Whether the file `chunk` can be read and passes its checksum."""
+    try:
+        return passes(chunk.read_bytes())
+    except OSError:
+        return False
+
+
+class CheckedStore(LocalStore):
+    """A zarr store on a folder whose damaged chunks are reported by the block they belong to.
+
+    zarr itself would say only that a checksum differs, not where.
+    """
+
+    async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
+        """Read one object; raises `RunError` if it is a chunk that fails its checksum."""
+        data = await super().get(key, prototype, byte_range)
+        folder, _, name = key.rpartition("/")
+        if data is None or byte_range is not None or _CHUNK.fullmatch(name) is None:
+            return data
+        if not passes(data.to_bytes()):
+            raise RunError(
+                f"chunk {name} of {folder!r} is damaged",
+                where=self.root,
+                fix="See `kntrace status`; `kntrace run` with the same study and suite "
+                "computes damaged blocks again.",
+            )
+        return data
+
+
+def block_chunks(scores: Path, checkpoint: int, word: int) -> list[Path]:
+    """Files that hold one block."""
+    return [scores / name / chunk_name(name, checkpoint, word) for name in BLOCK_VARIABLES]

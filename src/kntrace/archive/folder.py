@@ -1,0 +1,216 @@
+"""The run folder as a folder: its names, its lock, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from kntrace.errors import RunError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - only where the system is not a POSIX one
+    fcntl = None  # type: ignore[assignment]
+
+__all__ = [
+    "ANALYSIS",
+    "BEGUN",
+    "FIGURES",
+    "PROVENANCE",
+    "SCORES",
+    "SETTINGS",
+    "STUDY",
+    "SUITE",
+    "claim_folder",
+    "refuse_foreign",
+    "remove_leftovers",
+    "write_failure",
+    "write_text",
+    "writing",
+]
+
+STUDY, SUITE, SETTINGS = "study.yaml", "suite.yaml", "settings.yaml"
+SCORES, PROVENANCE = "scores.zarr", "provenance.json"
+ANALYSIS, FIGURES = "analysis", "figures"
+
+# Writers give a file its name only once it is whole; until then the name ends in this.
+_PARTIAL = ".partial"
+# The archive is built under this name and renamed as the last act of creation: a folder that
+# still has it was left by a run that was killed while it was being made.
+BEGUN = SCORES + _PARTIAL
+_LOCK = ".lock"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` so that a reader sees the old file or the new one, never a part.
+
+    Raises
+    ------
+    RunError
+        If the folder cannot be written or the disk is full.
+    """
+    partial = path.with_name(path.name + _PARTIAL)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise write_failure(path, error) from error
+
+
+def write_failure(path: Path, error: OSError) -> RunError:
+    """Say why `path` could not be written, in words, and that nothing finished was lost."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(
+            "the disk is full",
+            where=path,
+            fix="Make room and run the same command again: every finished block is kept.",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return RunError(
+            "no permission to write there",
+            where=path,
+            fix="Make the folder writable, or give another --out.",
+        )
+    return RunError(
+        f"could not be written: {error.strerror or error}",
+        where=path,
+        fix="Run the same command again: every finished block is kept.",
+    )
+
+
+def refuse_foreign(path: Path) -> None:
+    """Raise `RunError` if `path` can neither be a run folder nor become one."""
+    if path.exists() and not path.is_dir():
+        raise RunError("a file, not a folder", where=path, expected="a run folder or a new name")
+    if not path.exists() or (path / SCORES).is_dir() or (path / BEGUN).is_dir():
+        return
+    try:
+        foreign = sorted(item.name for item in path.iterdir() if item.name != _LOCK)
+    except OSError as error:
+        raise RunError(f"cannot be listed: {error.strerror}", where=path) from error
+    if foreign:
+        raise RunError(
+            f"a folder that is no run and holds {foreign[0]!r}"
+            + (f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""),
+            where=path,
+            expected="a run folder, an empty folder or a new name",
+            fix="Give another --out.",
+        )
+
+
+def claim_folder(path: Path) -> bool:
+    """Make the folder `path` if it is not there; True if it was made."""
+    refuse_foreign(path)
+    made = not path.exists()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_failure(path, error) from error
+    return made
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Hold the run folder `path`, made if need be, as its only writer.
+
+    The lock belongs to the operating system and dies with the process, so that a killed run
+    never leaves a folder locked. A folder in which nothing was created is removed again.
+
+    Raises
+    ------
+    RunError
+        If another process holds it, if it cannot be written, or if it is something else.
+    """
+    made = claim_folder(path)
+    lock = path / _LOCK
+    held = _acquire(lock)
+    try:
+        yield
+    finally:
+        # Removed while still held: whoever opened it in between sees that its file is gone.
+        with suppress(OSError):
+            lock.unlink()
+        if made and not (path / SCORES).exists():
+            with suppress(OSError):
+                path.rmdir()
+        os.close(held)
+
+
+def _acquire(lock: Path) -> int:
+    """Open and lock the file `lock`, and return its descriptor."""
+    if fcntl is None:  # pragma: no cover
+        raise RunError(
+            "this system has no file locks", where=lock, expected="Linux or macOS", fix="Use WSL."
+        )
+    while True:
+        try:
+            held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise write_failure(lock.parent, error) from error
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(held, 32).decode(errors="replace").strip()
+            os.close(held)
+            raise RunError(
+                "another kntrace run is writing into it"
+                + (f" (process {owner})" if owner.isdecimal() else ""),
+                where=lock.parent,
+                fix="Wait until it has ended, or give another --out.",
+            ) from None
+        except OSError as error:
+            os.close(held)
+            raise RunError(
+                f"its file system offers no locks ({error.strerror})",
+                where=lock.parent,
+                fix="Put the run folder on another disk.",
+            ) from error
+        if _is_current(held, lock):
+            os.ftruncate(held, 0)
+            os.pwrite(held, str(os.getpid()).encode(), 0)
+            return held
+        # The last holder removed the file between our opening and locking it: begin again.
+        os.close(held)
+
+
+def _is_current(held: int, lock: Path) -> bool:
+    """Whether `lock` still names the file that is open as `held`."""
+    try:
+        return os.path.samestat(os.fstat(held), lock.stat())
+    except FileNotFoundError:
+        return False
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what writers that were killed left behind in the run folder `path`.
+
+    To be called by the folder's only writer, see `writing`: then every half-written file is
+    a leftover.
+    """
+    try:
+        shutil.rmtree(path / BEGUN, ignore_errors=True)
+        for folder in (path, path / ANALYSIS, path / SCORES, *_folders(path / SCORES)):
+            for name in names(folder):
+                if name.endswith(_PARTIAL):
+                    (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise write_failure(path, error) from error
+
+
+def _folders(path: Path) -> list[Path]:
+    with os.scandir(path) as items:
+        return [Path(item.path) for item in items if item.is_dir(follow_symlinks=False)]
+
+
+def names(folder: Path) -> list[str]:
+    """Names in `folder`, none if it is not there; one system call per some hundred files."""
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,115 @@
+"""What a run holds: one table of its variables, one of its coordinates, and the block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["BLOCK_VARIABLES", "COORDINATES", "VARIABLES", "Block", "Variable"]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One labelled array of the archive.
+
+    Attributes
+    ----------
+    dims
+        Names of its dimensions, outermost first.
+    dtype
+        Number format in which it is stored.
+    fill
+        What a part that was never written reads as; None where every part is written at once.
+    unit
+        Unit of its values, "" for none.
+    description
+        One sentence for whoever opens the archive without kntrace.
+    """
+
+    dims: tuple[str, ...]
+    dtype: str
+    fill: float | int | None
+    unit: str
+    description: str
+
+
+VARIABLES: dict[str, Variable] = {
+    "score": Variable(
+        ("checkpoint", "word", "prompt", "layer", "neuron"),
+        "float32",
+        float("nan"),
+        "probability",
+        "Integrated gradient of the answer's probability with respect to one neuron",
+    ),
+    "gap": Variable(
+        ("checkpoint", "word", "prompt", "layer"),
+        "float32",
+        float("nan"),
+        "probability",
+        "Completeness gap: sum of a layer's scores minus (probability of the answer at the "
+        "layer's activation minus that at its baseline)",
+    ),
+    "probability": Variable(
+        ("checkpoint", "word", "prompt"),
+        "float32",
+        float("nan"),
+        "probability",
+        "Probability of the answer after the prompt",
+    ),
+    "rank": Variable(
+        ("checkpoint", "word", "prompt"),
+        "int32",
+        -1,
+        "",
+        "Tokens more probable than the answer's; 0 = the answer comes first, -1 = no such prompt",
+    ),
+    "fingerprint": Variable(
+        ("checkpoint", "byte"),
+        "uint8",
+        0,
+        "",
+        "SHA-256 of the checkpoint's weights",
+    ),
+}
+
+# In the order in which a block's chunks are written: a block whose score is there is complete.
+BLOCK_VARIABLES: tuple[str, ...] = ("gap", "probability", "rank", "score")
+
+COORDINATES: dict[str, Variable] = {
+    "checkpoint": Variable(("checkpoint",), "string", None, "", "Label of the checkpoint"),
+    "step": Variable(
+        ("checkpoint",), "int64", None, "optimizer steps", "Training step, -1 = not known"
+    ),
+    "word": Variable(("word",), "string", None, "", "The word"),
+    "group": Variable(("word",), "string", None, "", "Group the word belongs to"),
+    "prompt": Variable(("prompt",), "int64", None, "", "Column of the prompt, from 0"),
+    "wording": Variable(("prompt",), "string", None, "", "Wording the prompt belongs to"),
+    "layer": Variable(("layer",), "int64", None, "", "Layer, counted from 0"),
+    "neuron": Variable(("neuron",), "int64", None, "", "Neuron in its layer, counted from 0"),
+}
+
+
+@dataclass(frozen=True)
+class Block:
+    """All scores of one word at one checkpoint: what is computed, and committed, as a whole.
+
+    Attributes
+    ----------
+    score
+        (prompt, layer, neuron) float32, in units of probability; NaN where the word has no
+        such prompt.
+    gap
+        (prompt, layer) float32, the completeness gap; NaN likewise.
+    probability
+        (prompt,) float32, probability of the answer; NaN likewise.
+    rank
+        (prompt,) int32, 0 where the answer is the most probable token; -1 where the word has
+        no such prompt.
+    """
+
+    score: npt.NDArray[np.float32]
+    gap: npt.NDArray[np.float32]
+    probability: npt.NDArray[np.float32]
+    rank: npt.NDArray[np.int32]

@@ -1,0 +1,320 @@
+"""The engine: a model made ready for attribution, and put back as it was afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kntrace.attribution.full_forward import FullForward
+from kntrace.attribution.integrate import Memory, integrate
+from kntrace.attribution.objectives import find_objective
+from kntrace.attribution.prefix_attention import UnreachableError, attention_through
+from kntrace.attribution.replays import Replay, Rows
+from kntrace.attribution.rules import quadrature
+from kntrace.attribution.shared_prefix import SharedPrefix
+from kntrace.errors import ModelError
+from kntrace.models.feedforward import Stack, find_stack, refuse_unsupported
+from kntrace.models.tokens import AnswerForm, Encoded, encode
+from kntrace.settings import Settings
+
+__all__ = ["DEFAULT_MEMORY", "Attribution", "Engine", "attribute"]
+
+DEFAULT_MEMORY = 2 * 2**30
+"""Bytes that the rows of one replay may take unless the caller says otherwise."""
+
+
+@dataclass(frozen=True, repr=False)
+class Attribution:
+    """What one prompt's neurons contribute to its answer.
+
+    Attributes
+    ----------
+    score
+        Attribution scores, (layer, neuron), in units of probability.
+    gap
+        Completeness gap, (layer,): sum of scores minus (probability at the activation minus
+        probability at the baseline). How far the integral is from exact.
+    probability
+        Of the answer, as the model reads the prompt.
+    rank
+        Of the answer's first token among all tokens; 0 is the most probable.
+    activation
+        The neurons' values at the last prompt position, (layer, neuron).
+    """
+
+    score: NDArray[np.floating[Any]]
+    gap: NDArray[np.floating[Any]]
+    probability: float
+    rank: int
+    activation: NDArray[np.floating[Any]]
+
+    def __repr__(self) -> str:
+        layers, width = self.score.shape
+        worst = float(np.abs(self.gap).max())
+        return (
+            f"Attribution({layers} layers x {width} neurons, P(answer) = {self.probability:.4f}, "
+            f"rank {self.rank}, largest completeness gap {worst:.1e})"
+        )
+
+
+class Engine:
+    """Scores the neurons of one model. A context manager: the model is borrowed inside it.
+
+    Parameters
+    ----------
+    model, tokenizer
+        Any Hugging Face decoder language model with plain or gated feed-forward layers, and
+        its tokenizer. Inside the `with` it is in evaluation mode with its weights frozen;
+        on leaving, its mode, its weights' `requires_grad`, its attention implementation and
+        its hooks are what they were, also after an exception.
+    settings
+        Rule, nodes and site. `settings.dtype` is the business of whoever loads the model.
+    memory
+        Bytes that the rows of one replay may take.
+
+    Raises
+    ------
+    ModelError
+        On entering, if the model is of a kind whose neurons are not defined here.
+    SettingsError
+        On entering, if rule, nodes or site are unknown or do not fit the model.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        settings: Settings | None = None,
+        *,
+        memory: int = DEFAULT_MEMORY,
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._settings = settings or Settings()
+        self._budget = memory
+        self._exit = ExitStack()
+        self._stack: Stack | None = None
+
+    def __enter__(self) -> Self:
+        refuse_unsupported(self._model)
+        self._rule = quadrature(self._settings.rule, self._settings.nodes)
+        with ExitStack() as stack:
+            stack.enter_context(_at_rest(self._model))
+            self._stack = find_stack(self._model)
+            self._replay = self._choose_replay(self._stack, stack)
+            self._exit = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._exit.close()
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return len(self._entered)
+
+    @property
+    def width(self) -> int:
+        """Neurons in one layer."""
+        return self._entered.width
+
+    @property
+    def replay(self) -> str:
+        """Which way of replaying the model passed the self-test."""
+        return self._replay.name
+
+    @property
+    def _entered(self) -> Stack:
+        if self._stack is None:
+            raise RuntimeError("an Engine is used inside its `with` statement")
+        return self._stack
+
+    def encode(self, prompt: str, answer: str, form: AnswerForm | str = "as_follows") -> Encoded:
+        """Tokenise a prompt and its answer and check that this model can read them.
+
+        Raises
+        ------
+        ModelError
+            If the answer has several tokens, the prompt is too long for the model, or the
+            two cannot be told apart once tokenised.
+        """
+        encoded = encode(self._tokenizer, prompt, answer, form)
+        where = f"prompt {prompt!r}"
+        if len(encoded.answer) > 1:
+            tokens = self._tokenizer.convert_ids_to_tokens(list(encoded.answer))
+            raise ModelError(
+                f"the answer {answer!r} has {len(tokens)} tokens ({' '.join(map(repr, tokens))})",
+                where=where,
+                expected="an answer of one token",
+                fix="Choose another word or another answer form.",
+            )
+        longest = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        if longest is not None and len(encoded.ids) > longest:
+            raise ModelError(
+                f"the prompt has {len(encoded.ids)} tokens",
+                where=where,
+                expected=f"at most the model's {longest}",
+                fix="Shorten it; kntrace never cuts a prompt.",
+            )
+        rows = self._model.get_input_embeddings().weight.shape[0]
+        if (highest := max(encoded.ids + encoded.answer)) >= rows:
+            raise ModelError(
+                f"token {highest}, but the model has embeddings for {rows} tokens",
+                where=where,
+                expected="the tokenizer that belongs to the model",
+            )
+        return encoded
+
+    def attribute_many(self, encoded: Sequence[Encoded]) -> list[Attribution]:
+        """Score the neurons for several prompts, replayed together.
+
+        Cost: about nodes x layers / 2 one-token passes of the whole model per prompt, forward
+        and backward, plus one ordinary forward pass.
+
+        Raises
+        ------
+        ModelError
+            If a score is not a finite number.
+        """
+        self._entered  # noqa: B018  (raises outside `with`)
+        recording = self._replay.record(encoded)
+        zero = torch.zeros_like(recording.activation)
+        found = integrate(self._replay, recording, self._rule, zero, self._memory())
+        dtype = recording.activation.dtype
+        stored = dtype if dtype.itemsize >= 4 else torch.float32
+        score, gap, activation = (
+            tensor.to(stored).cpu().numpy()
+            for tensor in (found.score, found.gap, recording.activation)
+        )
+        return [
+            Attribution(
+                score[index],
+                gap[index],
+                float(recording.probability[index]),
+                int(recording.rank[index]),
+                activation[index],
+            )
+            for index in range(len(encoded))
+        ]
+
+    def _memory(self) -> Memory:
+        """Estimate what a row costs: activations that the backward pass keeps."""
+        config = self._model.config.get_text_config()
+        weight = self._model.get_input_embeddings().weight
+        number = weight.element_size()
+        return Memory(
+            self._budget,
+            per_row_layer=number * (12 * config.hidden_size + 6 * self.width),
+            per_row=max(number, 4) * 4 * weight.shape[0],
+        )
+
+    def _choose_replay(self, blocks: Stack, stack: ExitStack) -> Replay:
+        """Take the fast replay if it agrees with an ordinary forward pass on this model."""
+        site, objective = self._settings.site, find_objective("probability")
+        slow = FullForward(self._model, blocks, site, objective)
+        with ExitStack() as attempt:
+            try:
+                attempt.enter_context(attention_through(self._model))
+                fast = SharedPrefix(self._model, blocks, site, objective)
+                agrees = _agree(fast, slow, self._model)
+            except UnreachableError:
+                agrees = False
+            if agrees:
+                stack.push(attempt.pop_all())
+                return fast
+        return slow
+
+
+def _agree(fast: Replay, slow: Replay, model: Any) -> bool:
+    """Replay two short made-up prompts both ways; compare objectives and gradients."""
+    size = model.get_input_embeddings().weight.shape[0]
+    ids = [(7 * step + 3) % size for step in range(9)]
+    prompts = [Encoded(tuple(ids[:8]), (ids[8],)), Encoded(tuple(ids[2:7]), (ids[7],))]
+    recording, plain = fast.record(prompts), slow.record(prompts)
+    layers = recording.activation.shape[1]
+    layer = torch.arange(layers).repeat_interleave(2).to(recording.activation.device)
+    prompt = torch.arange(2).repeat(layers).to(recording.activation.device)
+    rows = Rows(prompt, layer, 0.5 * plain.activation[prompt, layer])
+    mine = fast.evaluate(recording, rows, gradient=True)
+    theirs = slow.evaluate(plain, rows, gradient=True)
+    loose = {torch.float64: 1e-8, torch.float32: 1e-3}.get(rows.value.dtype, 0.1)
+    return all(
+        float((a - b).norm()) <= loose * float(b.norm())
+        for a, b in (
+            (recording.activation, plain.activation),
+            (mine.objective, theirs.objective),
+            (mine.slopes, theirs.slopes),
+        )
+    )
+
+
+@contextmanager
+def _at_rest(model: Any) -> Iterator[None]:
+    """Put the model in evaluation mode with frozen weights, and back afterwards."""
+    training = {part: part.training for part in model.modules()}
+    learning = [weight for weight in model.parameters() if weight.requires_grad]
+    try:
+        model.eval()
+        model.requires_grad_(False)
+        yield
+    finally:
+        for weight in learning:
+            weight.requires_grad_(True)
+        for part, mode in training.items():
+            part.training = mode
+
+
+def attribute(
+    model: Any,
+    tokenizer: Any,
+    prompt: str,
+    answer: str,
+    rule: str = "gauss_legendre",
+    nodes: int = 8,
+    site: str = "post_activation",
+    answer_form: AnswerForm | str = "as_follows",
+) -> Attribution:
+    """Score every feed-forward neuron of `model` for one prompt and its answer.
+
+    Parameters
+    ----------
+    model, tokenizer
+        A Hugging Face decoder language model, in any state; it is left exactly as it was.
+    prompt
+        What the model reads. The neurons are those at its last token.
+    answer
+        What it should produce next: one token, as it follows the prompt in running text (a
+        missing space between the two is supplied).
+    rule, nodes
+        The integration rule (`kntrace.attribution.rules.RULES`) and its number of points.
+    site
+        Which tensor is "the neuron" (`kntrace.models.feedforward.SITES`).
+    answer_form
+        `as_follows`, `space` or `no_space`; see `kntrace.models.tokens.encode`.
+
+    Returns
+    -------
+    Attribution
+        `.score` (layer, neuron), `.gap` (layer,), `.probability`, `.rank`,
+        `.activation` (layer, neuron).
+
+    Raises
+    ------
+    ModelError, SettingsError
+        With one line that says what does not fit.
+    """
+    settings = Settings.of(rule=rule, nodes=nodes, site=site)
+    with Engine(model, tokenizer, settings) as engine:
+        return engine.attribute_many([engine.encode(prompt, answer, answer_form)])[0]

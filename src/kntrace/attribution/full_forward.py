@@ -1,0 +1,140 @@
+"""The slow way: an ordinary forward pass over the whole prompt for every row.
+
+It needs nothing from the model but that it runs, so it serves models that no faster way fits,
+and it is the oracle: it shares no code with the fast replays beyond the definition of a row.
+Cost: one forward and backward pass over the full sequence per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kntrace.attribution.objectives import Objective, answer_log_probability
+from kntrace.attribution.replays import Recording, Replayed, Rows
+from kntrace.models.feedforward import SitePoint, Stack
+from kntrace.models.tokens import Encoded
+
+__all__ = ["FullForward"]
+
+
+class FullForward:
+    """Replays by running whole sequences with one layer's neurons replaced by a hook."""
+
+    name = "full_forward"
+
+    def __init__(
+        self,
+        model: Any,
+        stack: Stack,
+        site: str,
+        objective: Objective,
+        *,
+        rows_at_once: int = 32,
+    ) -> None:
+        self._model = model
+        self._points = [layer.site(site) for layer in stack]
+        self._objective = objective
+        self._rows_at_once = rows_at_once
+
+    def record(self, prompts: Sequence[Encoded]) -> Recording:
+        """Run each prompt by itself and read every layer's neurons at the scored position."""
+        activations, objectives, probabilities, ranks = [], [], [], []
+        for prompt in prompts:
+            seen: list[Tensor] = []
+            position = len(prompt.ids) - 1
+            hooks = [
+                _on_site(point, lambda value, seen=seen: seen.append(value.detach().clone()))
+                for point in self._points
+            ]
+            try:
+                with torch.no_grad():
+                    logits = self._logits(prompt, 1)
+            finally:
+                for hook in hooks:
+                    hook.remove()
+            length = len(prompt.ids) + len(prompt.answer) - 1
+            activations.append(torch.stack([v.reshape(length, -1)[position] for v in seen]))
+            answer = torch.tensor([prompt.answer], device=logits.device)
+            objectives.append(self._objective(logits, answer).double())
+            probabilities.append(answer_log_probability(logits, answer).double().exp())
+            first = logits[0, 0]
+            ranks.append((first > first[prompt.answer[0]]).sum())
+        return Recording(
+            tuple(prompts),
+            torch.stack(activations),
+            torch.cat(objectives),
+            torch.cat(probabilities),
+            torch.stack(ranks),
+            None,
+        )
+
+    def evaluate(self, recording: Recording, rows: Rows, *, gradient: bool) -> Replayed:
+        """Run every row, a few at a time, grouped by prompt and layer."""
+        objective = torch.empty(len(rows), dtype=torch.float64, device=rows.value.device)
+        slopes = torch.empty_like(rows.value) if gradient else None
+        pairs = torch.stack([rows.prompt, rows.layer])
+        for prompt, layer in torch.unique(pairs, dim=1).T.tolist():
+            chosen = ((rows.prompt == prompt) & (rows.layer == layer)).nonzero().squeeze(1)
+            for some in chosen.split(self._rows_at_once):
+                value = rows.value[some].detach().requires_grad_(gradient)
+                reached = self._run(recording.prompts[prompt], layer, value)
+                if slopes is not None:
+                    (slopes[some],) = torch.autograd.grad(reached.sum(), value)
+                objective[some] = reached.detach().double()
+        return Replayed(objective, slopes)
+
+    def _run(self, prompt: Encoded, layer: int, value: Tensor) -> Tensor:
+        position = len(prompt.ids) - 1
+        count = len(value)
+
+        def replace(tensor: Tensor) -> Tensor:
+            whole = tensor.reshape(count, -1, tensor.shape[-1])
+            before, after = whole[:, :position], whole[:, position + 1 :]
+            return torch.cat([before, value.unsqueeze(1), after], 1).reshape(tensor.shape)
+
+        hook = _on_site(self._points[layer], replace)
+        try:
+            with torch.set_grad_enabled(value.requires_grad):
+                logits = self._logits(prompt, count)
+        finally:
+            hook.remove()
+        answer = torch.tensor([prompt.answer], device=logits.device).expand(count, -1)
+        return self._objective(logits, answer)
+
+    def _logits(self, prompt: Encoded, count: int) -> Tensor:
+        """Logits at the positions that predict the answer's tokens, for `count` equal rows."""
+        ids = torch.tensor([prompt.ids + prompt.answer[:-1]], device=_device(self._model))
+        output = self._model(input_ids=ids.expand(count, -1), use_cache=False)
+        logits: Tensor = output.logits
+        return logits[:, len(prompt.ids) - 1 :]
+
+
+def _on_site(point: SitePoint, change: Any) -> Any:
+    """Hook `change` onto the site; where it returns a tensor, that takes the site's place."""
+
+    def apply(whole: Tensor) -> Tensor | None:
+        new = change(whole[..., point.columns])
+        if new is None:
+            return None
+        left, right = whole[..., : point.columns.start], whole[..., point.columns.stop :]
+        return torch.cat([left, new, right], -1)
+
+    def entering(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        new = apply(args[0])
+        return None if new is None else (new, *args[1:])
+
+    def leaving(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
+        return apply(output)
+
+    if point.end == "input":
+        return point.module.register_forward_pre_hook(entering)
+    return point.module.register_forward_hook(leaving)
+
+
+def _device(model: Any) -> torch.device:
+    device: torch.device = model.get_input_embeddings().weight.device
+    return device

@@ -1,0 +1,5 @@
+"""Loading checkpoints, and one uniform view of their feed-forward neurons."""
+
+from kntrace.models.load import LoadedCheckpoint, load_checkpoint
+
+__all__ = ["LoadedCheckpoint", "load_checkpoint"]

@@ -1,0 +1,211 @@
+"""Load one checkpoint and tell its weights apart from any other's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from kntrace.errors import ModelError, SettingsError, SuiteError
+
+if TYPE_CHECKING:
+    from kntrace.suite import Checkpoint
+
+__all__ = ["DTYPES", "LoadedCheckpoint", "fingerprint", "load_checkpoint"]
+
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True)
+class LoadedCheckpoint:
+    """A checkpoint in memory.
+
+    Attributes
+    ----------
+    checkpoint
+        Where it came from.
+    model, tokenizer
+        The Hugging Face objects; the model is in evaluation mode.
+    tensor_hashes
+        SHA-256 (hex) of each tensor in the model's state, by name.
+    fingerprint
+        One SHA-256 (hex) of all of them: equal for equal weights, wherever they lie.
+    commit
+        The commit of the hub repository that the weights came from; None for a folder.
+    """
+
+    checkpoint: Checkpoint
+    model: Any = field(repr=False)
+    tokenizer: Any = field(repr=False)
+    tensor_hashes: dict[str, str] = field(repr=False)
+    fingerprint: str
+    commit: str | None
+
+
+def load_checkpoint(
+    checkpoint: Checkpoint, *, device: str = "cpu", dtype: str = "float32"
+) -> LoadedCheckpoint:
+    """Load model and tokenizer of one revision, and hash every tensor.
+
+    Parameters
+    ----------
+    device
+        A torch device; the weights are hashed before they go there.
+    dtype
+        One of `DTYPES`, whatever format the checkpoint was saved in (Pythia's is float16,
+        which a CPU computes slowly and coarsely).
+
+    Raises
+    ------
+    SuiteError
+        If the folder, repository or revision is absent, unreadable or gated, if weights are
+        missing (a head tied to the embeddings excepted), or if some are not finite.
+    SettingsError
+        If device or dtype are not to be had.
+    """
+    torch_device = _device(device)
+    if dtype not in DTYPES:
+        raise SettingsError(f"dtype {dtype!r}", expected=f"one of {', '.join(DTYPES)}")
+    if torch_device.type == "cpu" and dtype in ("bfloat16", "float16"):
+        raise SettingsError(
+            f"dtype {dtype} on a CPU",
+            expected="float32 or float64",
+            fix="CPUs compute in half precision slowly and coarsely; load it as float32.",
+        )
+    where = f"checkpoint {checkpoint.label}"
+    options: dict[str, Any] = {"trust_remote_code": False}
+    if checkpoint.revision is not None:
+        options["revision"] = checkpoint.revision
+    source = checkpoint.source
+    if checkpoint.revision is None and not Path(source, "config.json").is_file():
+        raise SuiteError(
+            f"no config.json in {source}", where=where, expected="a Hugging Face model folder"
+        )
+    with _quiet(), _explained(where, checkpoint):
+        config = AutoConfig.from_pretrained(source, **options)
+        if config.is_encoder_decoder:
+            raise ModelError(
+                "an encoder-decoder model: its answer depends on two stacks of neurons",
+                where=where,
+                expected="a decoder-only language model",
+            )
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            source, dtype=DTYPES[dtype], output_loading_info=True, **options
+        )
+    _check_complete(report, where)
+    hashes = {
+        name: _hash_tensor(name, tensor, where) for name, tensor in model.state_dict().items()
+    }
+    return LoadedCheckpoint(
+        checkpoint,
+        model.eval().to(torch_device),
+        tokenizer,
+        hashes,
+        fingerprint(hashes),
+        getattr(config, "_commit_hash", None) if checkpoint.revision is not None else None,
+    )
+
+
+def fingerprint(tensor_hashes: dict[str, str]) -> str:
+    """Fold the hashes of a model's tensors into one, whatever order they come in."""
+    canonical = json.dumps(tensor_hashes, sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise SettingsError(f"device {name!r}", expected="cpu, cuda, cuda:N or mps") from None
+    absent = (device.type == "cuda" and not torch.cuda.is_available()) or (
+        device.type == "mps" and not torch.backends.mps.is_available()
+    )
+    if absent:
+        raise SettingsError(f"device {name!r}, but this machine has none", expected="cpu")
+    return device
+
+
+def _hash_tensor(name: str, tensor: Tensor, where: str) -> str:
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise SuiteError(
+            f"the weights {name} hold values that are not finite",
+            where=where,
+            fix="Take this checkpoint out of the suite, or load it in the format it was saved in.",
+        )
+    flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+    digest.update(flat.numpy().data)
+    return digest.hexdigest()
+
+
+def _check_complete(report: dict[str, Any], where: str) -> None:
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise SuiteError(
+            f"{len(missing)} tensors are missing from the weights ({', '.join(missing[:3])})",
+            where=where,
+            expected="every weight of the model",
+            fix="transformers would fill them with random numbers; get a complete checkpoint.",
+        )
+    mismatched = sorted(str(key[0]) for key in report["mismatched_keys"])
+    if mismatched:
+        raise SuiteError(
+            f"tensors of another shape than the config says ({', '.join(mismatched[:3])})",
+            where=where,
+        )
+
+
+@contextmanager
+def _explained(where: str, checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn what the libraries raise for bad sources into one line each."""
+    place = checkpoint.source
+    if checkpoint.revision is not None:
+        place += f" at revision {checkpoint.revision}"
+    try:
+        yield
+    except GatedRepoError:
+        fix = "Accept its licence on the hub and log in with `hf auth login`."
+        raise SuiteError(f"{place} is gated", where=where, fix=fix) from None
+    except RevisionNotFoundError:
+        raise SuiteError(f"{place}: no such revision", where=where) from None
+    except RepositoryNotFoundError:
+        raise SuiteError(f"{place}: no such repository", where=where) from None
+    except (OSError, ValueError, SafetensorError, json.JSONDecodeError, KeyError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        raise SuiteError(f"{place} cannot be loaded: {first}", where=where) from error
+    except RuntimeError as error:
+        if "size mismatch" not in str(error) and "mismatch" not in str(error):
+            raise
+        raise SuiteError(f"{place}: weights do not fit the config", where=where) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence transformers' own bars and reports; what they say is checked and said here."""
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,90 @@
+"""Settings: what is computed, frozen and saved with the run.
+
+Where and how it is computed (paths, device, threads) is not here: that must not change a
+number, and so it lives in flags.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from kntrace.errors import SettingsError
+
+__all__ = ["Settings"]
+
+
+class Settings(BaseModel):
+    """How the neurons are scored.
+
+    Attributes
+    ----------
+    rule
+        The integration rule, a name in `kntrace.attribution.rules.RULES`.
+    nodes
+        Points at which the rule evaluates the gradient, per layer and prompt.
+    site
+        Which tensor is "the neuron"; `post_activation` is what enters the second linear
+        layer, `pre_activation` what leaves the first.
+    dtype
+        Number format of the weights and of all arithmetic.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rule: str = "gauss_legendre"
+    nodes: int = Field(default=8, ge=1, le=100_000)
+    site: str = "post_activation"
+    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+
+    @classmethod
+    def of(cls, **values: Any) -> Settings:
+        """Build settings, turning a validation failure into one clear `SettingsError`."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or "settings"
+            known = ", ".join(cls.model_fields)
+            expected = (
+                f"one of the settings {known}" if first["type"] == "extra_forbidden" else None
+            )
+            raise SettingsError(
+                f"{name} = {first['input']!r}: {first['msg']}", expected=expected
+            ) from None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the settings' values, whatever order they were written in."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def differences(self, other: Settings) -> list[str]:
+        """Name each setting in which `other` differs, as `name: mine -> theirs`."""
+        mine, theirs = self.model_dump(), other.model_dump()
+        return [
+            f"{name}: {mine[name]} -> {theirs[name]}" for name in mine if mine[name] != theirs[name]
+        ]
+
+    def to_yaml(self) -> str:
+        """Write the settings as YAML that `from_yaml` reads back to an equal object."""
+        stream = io.StringIO()
+        YAML().dump(self.model_dump(mode="json"), stream)
+        return stream.getvalue()
+
+    @classmethod
+    def from_yaml(cls, text: str) -> Settings:
+        """Read settings written by `to_yaml`; raises `SettingsError` on anything else."""
+        try:
+            values = YAML(typ="safe").load(text)
+        except YAMLError as error:
+            raise SettingsError(f"not valid YAML: {error}", where="settings.yaml") from None
+        if not isinstance(values, dict):
+            raise SettingsError("no settings found", where="settings.yaml", expected="a mapping")
+        return cls.of(**values)
