@@ -72,7 +72,14 @@ class FullForward:
             None,
         )
 
-    def evaluate(self, recording: Recording, rows: Rows, *, gradient: bool) -> Replayed:
+    def evaluate(
+        self,
+        recording: Recording,
+        rows: Rows,
+        *,
+        gradient: bool = True,
+        at_activation: bool = False,
+    ) -> Replayed:
         """Run every row, a few at a time, grouped by prompt and layer."""
         objective = torch.empty(len(rows), dtype=torch.float64, device=rows.value.device)
         slopes = torch.empty_like(rows.value) if gradient else None
@@ -85,7 +92,15 @@ class FullForward:
                 if slopes is not None:
                     (slopes[some],) = torch.autograd.grad(reached.sum(), value)
                 objective[some] = reached.detach().double()
-        return Replayed(objective, slopes)
+        ends = None
+        if at_activation:
+            ends = torch.empty_like(recording.activation)
+            for prompt, encoded in enumerate(recording.prompts):
+                for layer, value in enumerate(recording.activation[prompt]):
+                    leaf = value[None].detach().requires_grad_()
+                    (slope,) = torch.autograd.grad(self._run(encoded, layer, leaf).sum(), leaf)
+                    ends[prompt, layer] = slope[0]
+        return Replayed(objective, slopes, ends)
 
     def _run(self, prompt: Encoded, layer: int, value: Tensor) -> Tensor:
         position = len(prompt.ids) - 1

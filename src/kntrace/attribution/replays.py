@@ -67,17 +67,38 @@ class Rows:
 
 @dataclass(frozen=True)
 class Replayed:
-    """Per row, the objective (float64) and its gradient by the replaced values."""
+    """What a replay found.
+
+    Attributes
+    ----------
+    objective
+        Of each row, float64.
+    gradient
+        Of each row's objective by the values that the row put in, (row, neuron).
+    at_activation
+        Gradient of each prompt's objective by its neurons as they are, with nothing replaced,
+        (prompt, layer, neuron).
+    """
 
     objective: Tensor
-    gradient: Tensor | None
+    gradient: Tensor | None = None
+    at_activation: Tensor | None = None
 
     @property
     def slopes(self) -> Tensor:
         """The gradient, where it was asked for."""
-        if self.gradient is None:
-            raise RuntimeError("these rows were replayed without gradients")
-        return self.gradient
+        return _given(self.gradient)
+
+    @property
+    def slopes_at_activation(self) -> Tensor:
+        """The gradient at the activation, where it was asked for."""
+        return _given(self.at_activation)
+
+
+def _given(tensor: Tensor | None) -> Tensor:
+    if tensor is None:
+        raise RuntimeError("these rows were replayed without that gradient")
+    return tensor
 
 
 class Replay(Protocol):
@@ -91,5 +112,16 @@ class Replay(Protocol):
         All answers must have the same number of tokens.
         """
 
-    def evaluate(self, recording: Recording, rows: Rows, *, gradient: bool) -> Replayed:
-        """Run the model with each row's replacement."""
+    def evaluate(
+        self,
+        recording: Recording,
+        rows: Rows,
+        *,
+        gradient: bool = True,
+        at_activation: bool = False,
+    ) -> Replayed:
+        """Run the model with each row's replacement.
+
+        With `at_activation` one row more a prompt, in which nothing is replaced, gives the
+        gradient at the end of every layer's path at once.
+        """

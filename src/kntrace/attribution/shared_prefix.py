@@ -148,35 +148,51 @@ class SharedPrefix:
         chosen: Tensor = logits[torch.arange(len(ids), device=ids.device)[:, None], where]
         return chosen
 
-    def evaluate(self, recording: Recording, rows: Rows, *, gradient: bool) -> Replayed:
+    def evaluate(
+        self,
+        recording: Recording,
+        rows: Rows,
+        *,
+        gradient: bool = True,
+        at_activation: bool = False,
+    ) -> Replayed:
         """Run all rows in one growing batch."""
         state: _State = recording.state
-        plan = _Plan(rows, len(recording.prompts), len(self._layers))
+        plan = _Plan(rows, len(recording.prompts), len(self._layers), plain=at_activation)
         leaves = [
             rows.value[start:stop].detach().requires_grad_(gradient) for start, stop in plan.entries
+        ]
+        nudges = [
+            torch.zeros_like(recording.activation[:, index]).requires_grad_()
+            for index in range(len(self._layers) if at_activation else 0)
         ]
         scene = Scene("replay", prefixes=state.prefixes)
         with ExitStack() as stack:
             for index, (layer, point) in enumerate(zip(self._layers, self._points, strict=True)):
                 if index < plan.first:
                     stack.enter_context(self._skipped(layer))
-                else:
-                    grow = self._growing(index, plan, state, scene)
-                    hook = layer.register_forward_pre_hook(grow, with_kwargs=True)
-                    stack.callback(hook.remove)
-                if plan.new(index):
-                    put = _replacing(point, plan.places[index], leaves[index], state.ids.shape[1])
-                    stack.callback(_on_site(point, put).remove)
+                    continue
+                grow = self._growing(index, plan, state, scene)
+                hook = layer.register_forward_pre_hook(grow, with_kwargs=True)
+                stack.callback(hook.remove)
+                put = _Placing(point, state.ids.shape[1])
+                if len(leaves[index]):
+                    put.replace(plan.places[index], leaves[index])
+                if nudges:
+                    put.nudge(plan.plain[index], nudges[index])
+                stack.callback(_on_site(point, put).remove)
             stack.enter_context(playing(scene))
-            stack.enter_context(torch.set_grad_enabled(gradient))
+            stack.enter_context(torch.set_grad_enabled(gradient or at_activation))
             options = {"position_ids": state.positions} if "position_ids" in self._accepts else {}
             logits = self._model(input_ids=state.ids, use_cache=False, **options).logits
             objective = self._objective(logits, state.answers[plan.prompt])
-        slopes = None
-        if gradient:
-            used = [leaf for leaf in leaves if len(leaf)]
-            slopes = torch.cat(torch.autograd.grad(objective.sum(), used))
-        return Replayed(objective.detach().double()[plan.back], slopes)
+        used = [leaf for leaf in leaves if len(leaf) and gradient]
+        found = torch.autograd.grad(objective.sum(), used + nudges) if used or nudges else ()
+        return Replayed(
+            objective.detach().double()[plan.back],
+            torch.cat(found[: len(used)]) if used else None,
+            torch.stack(found[len(used) :], 1) if nudges else None,
+        )
 
     def _growing(
         self, index: int, plan: _Plan, state: _State, scene: Scene
@@ -211,32 +227,60 @@ class _Plan:
     """Which rows are in the batch at which layer, and in what order.
 
     In every layer the rows lie prompt after prompt, and within a prompt in order of their
-    layer, so that attention can take a prompt's rows as one slice.
+    layer, so that attention can take a prompt's rows as one slice. A plain row, one a prompt,
+    replaces nothing; it counts as a row of layer -1 and enters with the first.
+
+    Attributes
+    ----------
+    first
+        The lowest layer in which any row starts.
+    entries
+        Per layer, from where to where its rows lie among those given.
+    places, plain
+        Per layer, where in the batch its own rows lie, and where the plain ones.
+    counts
+        Per layer, how many rows each prompt has in the batch.
+    prompt
+        Of each row at the top.
+    back
+        Where at the top the rows lie, in the order in which they were given.
     """
 
-    def __init__(self, rows: Rows, prompts: int, layers: int) -> None:
-        self._layer = rows.layer.cpu().contiguous()
-        self._prompt = rows.prompt.cpu()
-        self._device = rows.value.device
-        bounds = torch.searchsorted(self._layer, torch.arange(layers + 1)).tolist()
+    def __init__(self, rows: Rows, prompts: int, layers: int, *, plain: bool) -> None:
+        device = rows.value.device
+        given = rows.layer.cpu().contiguous()
+        bounds = torch.searchsorted(given, torch.arange(layers + 1)).tolist()
         self.entries = list(pairwise(bounds))
-        self.first = int(self._layer[0])
+        self.first = 0 if plain else int(given[0])
+        ahead = prompts if plain else 0
+        layer = torch.cat([torch.full((ahead,), -1), given])
+        prompt = torch.cat([torch.arange(ahead), rows.prompt.cpu()])
         # A stable sort by prompt keeps the rows of each prompt in order of their layers.
-        self._order = torch.argsort(self._prompt, stable=True)
-        layer_of, prompt_of = self._layer[self._order], self._prompt[self._order]
+        order = torch.argsort(prompt, stable=True)
+        layer, prompt = layer[order], prompt[order]
+        self._joining: list[tuple[Tensor, Tensor, Tensor]] = []
         self.places: list[Tensor] = []
+        self.plain: list[Tensor] = []
         self.counts: list[list[int]] = []
         for index in range(layers):
-            present = layer_of <= index
-            self.places.append((layer_of[present] == index).nonzero().squeeze(1).to(self._device))
-            self.counts.append(torch.bincount(prompt_of[present], minlength=prompts).tolist())
-        self.prompt = prompt_of.to(self._device)
-        self.back = torch.argsort(self._order).to(self._device)
-
-    def new(self, layer: int) -> bool:
-        """Whether any row starts in this layer."""
-        start, stop = self.entries[layer]
-        return bool(start < stop)
+            here, whose = layer[layer <= index], prompt[layer <= index]
+            new = here == index
+            if index == self.first:
+                new = torch.ones_like(new)
+            # Rows from below keep their order; those that join are appended in batch order.
+            source = torch.empty(len(here), dtype=torch.long)
+            source[~new] = torch.arange(int((~new).sum()))
+            source[new] = int((~new).sum()) + torch.arange(int(new.sum()))
+            self._joining.append((whose.to(device), whose[new].to(device), source.to(device)))
+            # The batch holds a layer's rows prompt by prompt, as given if they were sorted so.
+            places = torch.empty(self.entries[index][1] - self.entries[index][0], dtype=torch.long)
+            given_place = order[layer <= index][here == index] - ahead - self.entries[index][0]
+            places[given_place] = (here == index).nonzero().squeeze(1)
+            self.places.append(places.to(device))
+            self.plain.append((here == -1).nonzero().squeeze(1).to(device))
+            self.counts.append(torch.bincount(whose, minlength=prompts).tolist())
+        self.prompt = prompt.to(device)
+        self.back = torch.argsort(order)[ahead:].to(device)
 
     def joining(self, layer: int) -> tuple[Tensor, Tensor, Tensor]:
         """How the batch of `layer` is made.
@@ -246,23 +290,11 @@ class _Plan:
         prompt_of_row
             The prompt of every row in the batch.
         arriving
-            The prompts of the rows that start here.
+            The prompts of the rows that join here.
         order
             Where each row of the batch lies in the rows from below followed by the new ones.
         """
-        start, stop = self.entries[layer]
-        layer_of = self._layer[self._order]
-        present = self._order[layer_of <= layer]
-        new = (present >= start) & (present < stop)
-        order = torch.empty(len(present), dtype=torch.long)
-        order[~new] = torch.arange(int((~new).sum()))
-        # New rows are appended in the order in which they were given.
-        order[new] = int((~new).sum()) + present[new] - start
-        return (
-            self._prompt[present].to(self._device),
-            self._prompt[start:stop].to(self._device),
-            order.to(self._device),
-        )
+        return self._joining[layer]
 
 
 def _hidden_states(args: Any, options: Any) -> Tensor:
@@ -296,21 +328,41 @@ def _reading(point: SitePoint, values: list[Tensor]) -> Callable[[Tensor], None]
     return lambda whole: values.append(whole[..., point.columns])
 
 
-def _replacing(
-    point: SitePoint, places: Tensor, values: Tensor, tokens: int
-) -> Callable[[Tensor], Tensor]:
-    """Make the function that puts `values` at the first token of the rows at `places`."""
+class _Placing:
+    """Changes the site's tensor in some rows, at the first of each row's tokens."""
 
-    def put(whole: Tensor) -> Tensor:
+    def __init__(self, point: SitePoint, tokens: int) -> None:
+        self._columns = point.columns
+        self._tokens = tokens
+        self._replaced: tuple[Tensor, Tensor] | None = None
+        self._nudged: tuple[Tensor, Tensor] | None = None
+
+    def replace(self, places: Tensor, values: Tensor) -> None:
+        """Put `values` into the rows at `places`."""
+        self._replaced = (places * self._tokens, values)
+
+    def nudge(self, places: Tensor, nudges: Tensor) -> None:
+        """Add `nudges` (zeros, there to be differentiated by) to the rows at `places`."""
+        self._nudged = (places * self._tokens, nudges)
+
+    def __call__(self, whole: Tensor) -> Tensor:
         flat = whole.reshape(-1, whole.shape[-1])
-        where = places * tokens
-        new = values
-        if values.shape[1] != flat.shape[1]:
-            new = flat[where].clone()
-            new[:, point.columns] = values
-        return flat.index_copy(0, where, new).reshape(whole.shape)
+        if self._replaced is not None:
+            where, values = self._replaced
+            flat = flat.index_copy(0, where, self._spread(values, flat, where))
+        if self._nudged is not None:
+            where, nudges = self._nudged
+            old = flat[where]
+            new = old[:, self._columns] + nudges
+            flat = flat.index_copy(0, where, self._spread(new, flat, where))
+        return flat.reshape(whole.shape)
 
-    return put
+    def _spread(self, values: Tensor, flat: Tensor, where: Tensor) -> Tensor:
+        """Values for all columns: the site's own, and what the others hold already."""
+        if values.shape[1] == flat.shape[1]:
+            return values
+        old, start, stop = flat[where], self._columns.start, self._columns.stop
+        return torch.cat([old[:, :start], values, old[:, stop:]], 1)
 
 
 def _on_site(point: SitePoint, change: Callable[[Tensor], Tensor | None]) -> Any:
