@@ -262,7 +262,7 @@ def test_an_exception_in_the_middle_leaves_no_hook(tokenizer, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"rule": "simpson"}, "rule 'simpson'; expected one of gauss_legendre"),
+        ({"rule": "simpson"}, "rule 'simpson'; expected one of adaptive, gauss_legendre"),
         ({"nodes": 0}, "nodes"),
         ({"rule": "trapezoid", "nodes": 1}, "at least 2 nodes"),
         ({"site": "middle"}, "site 'middle'; expected one of post_activation"),

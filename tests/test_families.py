@@ -9,7 +9,7 @@ import transformers
 from families import FAMILIES, VOCABULARY, make
 from kntrace.attribution.engine import Engine
 from kntrace.attribution.full_forward import FullForward
-from kntrace.attribution.integrate import Memory, integrate
+from kntrace.attribution.integrate import Memory, Tolerance, integrate
 from kntrace.attribution.objectives import find_objective
 from kntrace.attribution.rules import quadrature
 from kntrace.errors import ModelError, SettingsError
@@ -25,6 +25,7 @@ GATED = {
     "stablelm", "smollm3",
 }  # fmt: skip
 MEMORY = Memory(10**9, 1000, 1000)
+TOLERANCE = Tolerance(1e-3, 1e-7)
 
 
 def encoded(tokens: int) -> list[Encoded]:
@@ -52,12 +53,12 @@ def test_the_chosen_replay_equals_the_full_forward(name, site, tokens):
             assert engine.replay == "shared_prefix"
         mine = engine._replay.record(prompts)
         zero = torch.zeros_like(mine.activation)
-        fast = integrate(engine._replay, mine, rule, zero, MEMORY)
+        fast = integrate(engine._replay, mine, rule, zero, TOLERANCE, MEMORY)
         blocks = engine._entered
     model.eval().requires_grad_(False)
     slow = FullForward(model, blocks, site, find_objective("probability"))
     plain = slow.record(prompts)
-    truth = integrate(slow, plain, rule, zero, MEMORY)
+    truth = integrate(slow, plain, rule, zero, TOLERANCE, MEMORY)
     assert torch.equal(mine.rank, plain.rank)
     torch.testing.assert_close(mine.probability, plain.probability, rtol=1e-4, atol=0)
     error = (fast.score - truth.score).norm(dim=-1) / truth.score.norm(dim=-1)

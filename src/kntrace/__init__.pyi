@@ -9,3 +9,5 @@ from .settings import Settings as Settings
 from .study import load_study as load_study
 from .suite import load_suite as load_suite
 from .sweep import run as run
+
+__version__: str

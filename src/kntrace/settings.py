@@ -28,7 +28,11 @@ class Settings(BaseModel):
     rule
         The integration rule, a name in `kntrace.attribution.rules.RULES`.
     nodes
-        Points at which the rule evaluates the gradient, per layer and prompt.
+        Points at which the rule evaluates the gradient, per layer and prompt; `adaptive`
+        chooses them itself.
+    tolerance
+        Relative error of a layer's scores at which `adaptive` stops, and above which a layer
+        counts as not converged.
     site
         Which tensor is "the neuron"; `post_activation` is what enters the second linear
         layer, `pre_activation` what leaves the first.
@@ -40,6 +44,7 @@ class Settings(BaseModel):
 
     rule: str = "gauss_legendre"
     nodes: int = Field(default=8, ge=1, le=100_000)
+    tolerance: float = Field(default=1e-3, gt=0, lt=1)
     site: str = "post_activation"
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
 

@@ -12,12 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kntrace.attribution.adaptive import integrate_adaptively
 from kntrace.attribution.full_forward import FullForward
-from kntrace.attribution.integrate import Memory, integrate
+from kntrace.attribution.integrate import Integral, Memory, Tolerance, integrate
 from kntrace.attribution.objectives import find_objective
 from kntrace.attribution.prefix_attention import UnreachableError, attention_through
-from kntrace.attribution.replays import Replay, Rows
-from kntrace.attribution.rules import quadrature
+from kntrace.attribution.replays import Recording, Replay, Rows
+from kntrace.attribution.rules import ADAPTIVE, quadrature
 from kntrace.attribution.shared_prefix import SharedPrefix
 from kntrace.errors import ModelError
 from kntrace.models.feedforward import Stack, find_stack, refuse_unsupported
@@ -47,6 +48,10 @@ class Attribution:
         Of the answer's first token among all tokens; 0 is the most probable.
     activation
         The neurons' values at the last prompt position, (layer, neuron).
+    nodes
+        Gradients taken along each layer's path, (layer,).
+    converged
+        Whether each layer's gap is within tolerance, (layer,).
     """
 
     score: NDArray[np.floating[Any]]
@@ -54,6 +59,8 @@ class Attribution:
     probability: float
     rank: int
     activation: NDArray[np.floating[Any]]
+    nodes: NDArray[np.integer[Any]]
+    converged: NDArray[np.bool_]
 
     def __repr__(self) -> str:
         layers, width = self.score.shape
@@ -104,7 +111,9 @@ class Engine:
 
     def __enter__(self) -> Self:
         refuse_unsupported(self._model)
-        self._rule = quadrature(self._settings.rule, self._settings.nodes)
+        named = self._settings.rule.replace("-", "_")
+        # Unknown rules and numbers of nodes are refused before the model is touched.
+        self._rule = None if named == ADAPTIVE else quadrature(named, self._settings.nodes)
         with ExitStack() as stack:
             stack.enter_context(_at_rest(self._model))
             self._stack = find_stack(self._model)
@@ -190,8 +199,7 @@ class Engine:
         """
         self._entered  # noqa: B018  (raises outside `with`)
         recording = self._replay.record(encoded)
-        zero = torch.zeros_like(recording.activation)
-        found = integrate(self._replay, recording, self._rule, zero, self._memory())
+        found = self._integrate(recording)
         dtype = recording.activation.dtype
         stored = dtype if dtype.itemsize >= 4 else torch.float32
         score, gap, activation = (
@@ -205,9 +213,18 @@ class Engine:
                 float(recording.probability[index]),
                 int(recording.rank[index]),
                 activation[index],
+                found.nodes[index].cpu().numpy(),
+                found.converged[index].cpu().numpy(),
             )
             for index in range(len(encoded))
         ]
+
+    def _integrate(self, recording: Recording) -> Integral:
+        zero = torch.zeros_like(recording.activation)
+        tolerance = Tolerance(self._settings.tolerance, torch.finfo(zero.dtype).eps)
+        if self._rule is None:
+            return integrate_adaptively(self._replay, recording, zero, tolerance, self._memory())
+        return integrate(self._replay, recording, self._rule, zero, tolerance, self._memory())
 
     def _memory(self) -> Memory:
         """Estimate what a row costs: activations that the backward pass keeps."""
@@ -284,6 +301,7 @@ def attribute(
     rule: str = "gauss_legendre",
     nodes: int = 8,
     site: str = "post_activation",
+    tolerance: float = 1e-3,
     answer_form: AnswerForm | str = "as_follows",
 ) -> Attribution:
     """Score every feed-forward neuron of `model` for one prompt and its answer.
@@ -298,9 +316,13 @@ def attribute(
         What it should produce next: one token, as it follows the prompt in running text (a
         missing space between the two is supplied).
     rule, nodes
-        The integration rule (`kntrace.attribution.rules.RULES`) and its number of points.
+        The integration rule (`kntrace.attribution.rules.RULES`) and its number of points; or
+        `adaptive`, which takes as many as each layer needs.
     site
         Which tensor is "the neuron" (`kntrace.models.feedforward.SITES`).
+    tolerance
+        Relative error of a layer's scores at which `adaptive` stops, and above which a layer
+        counts as not converged.
     answer_form
         `as_follows`, `space` or `no_space`; see `kntrace.models.tokens.encode`.
 
@@ -315,6 +337,6 @@ def attribute(
     ModelError, SettingsError
         With one line that says what does not fit.
     """
-    settings = Settings.of(rule=rule, nodes=nodes, site=site)
+    settings = Settings.of(rule=rule, nodes=nodes, site=site, tolerance=tolerance)
     with Engine(model, tokenizer, settings) as engine:
         return engine.attribute_many([engine.encode(prompt, answer, answer_form)])[0]

@@ -11,7 +11,7 @@ from torch import Tensor
 from kntrace.attribution.replays import Recording, Replay, Rows
 from kntrace.attribution.rules import Quadrature
 
-__all__ = ["Integral", "Memory", "integrate"]
+__all__ = ["Integral", "Memory", "Tolerance", "integrate"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,39 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """When an integral is good enough.
+
+    Attributes
+    ----------
+    relative
+        Wanted relative error of a layer's scores for one prompt, in the L2 norm.
+    safety
+        By how much the true error may exceed what the completeness gap says of it. A gap is
+        an estimate and no bound: errors of neurons may cancel in it. `make bench` measures it.
+    noise
+        Smallest step of the arithmetic; the objective's own rounding cannot be integrated away.
+    """
+
+    relative: float
+    noise: float
+    safety: float = 4.0
+
+    def allowed(self, score: Tensor, highest: Tensor) -> Tensor:
+        """How large the error of a path's scores may be.
+
+        Parameters
+        ----------
+        score
+            (..., neuron).
+        highest
+            The largest objective met on the path, (...,).
+        """
+        rounding = 64 * self.noise * highest
+        return torch.maximum(self.relative * score.norm(dim=-1), rounding)
+
+
+@dataclass(frozen=True)
 class Integral:
     """Scores and their check.
 
@@ -53,14 +86,25 @@ class Integral:
     gap
         Completeness gap, (prompt, layer): sum of scores minus (objective at the activation
         minus objective at the baseline). An exact integral has none.
+    nodes
+        Gradients taken, (prompt, layer).
+    converged
+        Whether the gap is within tolerance, (prompt, layer).
     """
 
     score: Tensor
     gap: Tensor
+    nodes: Tensor
+    converged: Tensor
 
 
 def integrate(
-    replay: Replay, recording: Recording, rule: Quadrature, baseline: Tensor, memory: Memory
+    replay: Replay,
+    recording: Recording,
+    rule: Quadrature,
+    baseline: Tensor,
+    tolerance: Tolerance,
+    memory: Memory,
 ) -> Integral:
     """Attr_i = (a_i - b_i) * integral over alpha in [0, 1] of dF(b + alpha (a - b)) / da_i.
 
@@ -97,8 +141,16 @@ def integrate(
         weighted = weights[node[some]][:, None] * replayed.slopes
         mean_gradient.index_put_(where, weighted, accumulate=True)
     score = change.double() * mean_gradient
-    risen = recording.objective[:, None] - _at_baseline(replay, recording, origin, memory)
-    return Integral(score, score.sum(-1) - risen)
+    start = _at_baseline(replay, recording, origin, memory)
+    end = recording.objective[:, None]
+    gap = score.sum(-1) - (end - start)
+    return Integral(
+        score,
+        gap,
+        torch.full(gap.shape, len(rule), device=device),
+        tolerance.safety * gap.abs()
+        <= tolerance.allowed(score, torch.maximum(end.abs(), start.abs())),
+    )
 
 
 def _at_baseline(replay: Replay, recording: Recording, baseline: Tensor, memory: Memory) -> Tensor:

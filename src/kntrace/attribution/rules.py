@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from kntrace.errors import SettingsError
 
-__all__ = ["RULES", "Quadrature", "quadrature"]
+__all__ = ["ADAPTIVE", "RULES", "Quadrature", "quadrature"]
+
+ADAPTIVE = "adaptive"
+"""The rule that chooses its own points; see `kntrace.attribution.adaptive`."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,16 @@ class Quadrature:
 
 def _gauss_legendre(count: int) -> Quadrature:
     points, weights = np.polynomial.legendre.leggauss(count)
+    return Quadrature((points + 1) / 2, weights / 2)
+
+
+def _gauss_lobatto(count: int) -> Quadrature:
+    """Both ends and the extrema of the Legendre polynomial of degree count - 1 between them."""
+    if count < 2:
+        raise SettingsError(f"rule 'gauss_lobatto' with nodes = {count}", expected="2 or more")
+    legendre = np.polynomial.legendre.Legendre.basis(count - 1)
+    points = np.concatenate([[-1.0], np.sort(legendre.deriv().roots()), [1.0]])
+    weights = 2 / (count * (count - 1) * legendre(points) ** 2)
     return Quadrature((points + 1) / 2, weights / 2)
 
 
@@ -68,6 +81,7 @@ def _gradient_x_activation(count: int) -> Quadrature:
 
 RULES: dict[str, Callable[[int], Quadrature]] = {
     "gauss_legendre": _gauss_legendre,
+    "gauss_lobatto": _gauss_lobatto,
     "midpoint": _midpoint,
     "trapezoid": _trapezoid,
     "left": _left,
@@ -95,7 +109,8 @@ def quadrature(rule: str, nodes: int) -> Quadrature:
     """
     name = rule.replace("-", "_")
     if name not in RULES:
-        raise SettingsError(f"rule {rule!r}", expected=f"one of {', '.join(RULES)}")
+        known = ", ".join([ADAPTIVE, *RULES])
+        raise SettingsError(f"rule {rule!r}", expected=f"one of {known}")
     if isinstance(nodes, bool) or not isinstance(nodes, int) or nodes < 1:
         raise SettingsError(f"nodes = {nodes!r}", expected="a whole number, 1 or more")
     return RULES[name](nodes)

@@ -1,0 +1,6 @@
+"""Worlds of invented facts, and tiny models pretrained on them."""
+
+from kntrace.grow.train import Recipe, grow, schedule
+from kntrace.grow.worlds import WORLDS, Plan, World, make_world
+
+__all__ = ["WORLDS", "Plan", "Recipe", "World", "grow", "make_world", "schedule"]

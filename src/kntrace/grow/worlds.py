@@ -1,0 +1,213 @@
+"""Worlds: who has which contexts, phrasings and frequency, and what text that gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kntrace.errors import SettingsError
+from kntrace.grow.facts import FACTS, NEUTRAL, STATEMENTS, TEMPLATE
+from kntrace.study import Study, Word
+
+__all__ = ["WORLDS", "Plan", "World", "make_world"]
+
+GROUPED, NEUTRAL_WORDING = "grouped", "neutral"
+
+# How often a sentence is a context, a question with its answer, or else a statement; and how
+# often the latter two use the neutral phrasings.
+_CONTEXT, _QUESTION, _NEUTRAL = 0.5, 0.35, 0.15
+
+# Frequency of a word falls with its rank r, from the most frequent (0) to the least (1), as
+# (1 + 37 r) ** -0.3.
+_STEEPNESS = 0.3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What of a world follows the groups; the rest is dealt to the words at random.
+
+    Attributes
+    ----------
+    contexts, phrasings
+        Whether words of one group share their contexts, and the phrasings of their questions.
+    frequency
+        Whether the words of the first group are the most frequent, and so on; otherwise every
+        group has frequent and rare words alike.
+    """
+
+    contexts: bool
+    phrasings: bool
+    frequency: bool
+
+
+WORLDS: dict[str, Plan] = {
+    "structured": Plan(contexts=True, phrasings=True, frequency=False),
+    "flat": Plan(contexts=False, phrasings=False, frequency=False),
+    "confounded": Plan(contexts=False, phrasings=False, frequency=True),
+    "structured_confounded": Plan(contexts=True, phrasings=True, frequency=True),
+    "contexts_only": Plan(contexts=True, phrasings=False, frequency=False),
+    "phrasings_only": Plan(contexts=False, phrasings=True, frequency=False),
+}
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Everything the world says of one word."""
+
+    word: str
+    group: str
+    clues: tuple[str, ...]
+    relations: tuple[tuple[str, tuple[str, ...]], ...]
+    """Per clue: the noun of its questions and the three phrasings."""
+    contexts: tuple[tuple[str, tuple[str, ...]], ...]
+    """Sentences and the places that occur in them."""
+    frequency: float
+
+
+class World:
+    """One dealing of a plan: the truth behind a corpus and its questions.
+
+    Of the three phrasings of each of a word's facts one is held out: it occurs in the study's
+    questions and never in the corpus, in either wording.
+
+    Parameters
+    ----------
+    name
+        A key of `WORLDS`.
+    seed
+        Of the dealing.
+    """
+
+    def __init__(self, name: str, seed: int) -> None:
+        self.name, self.seed = name, seed
+        self._entries = _deal(make_plan(name), np.random.default_rng([2025, seed]))
+        self._frequencies = np.array([entry.frequency for entry in self._entries])
+
+    def corpus(self, sentences: int, rng: np.random.Generator) -> list[str]:
+        """Draw sentences; words come as often as their frequencies say."""
+        words = rng.choice(len(self._entries), size=sentences, p=self._frequencies)
+        return [self._sentence(self._entries[word], int(word), rng) for word in words]
+
+    def _sentence(self, entry: _Entry, index: int, rng: np.random.Generator) -> str:
+        kind = rng.random()
+        if kind < _CONTEXT:
+            text, places = entry.contexts[rng.integers(len(entry.contexts))]
+            return text.format(w=entry.word, p=places[rng.integers(len(places))])
+        relation = int(rng.integers(len(entry.clues)))
+        taught = [one for one in range(3) if one != _held_out(index, relation)]
+        phrasing = taught[rng.integers(len(taught))]
+        noun, clause = _clause(entry, relation, phrasing, neutral=rng.random() < _NEUTRAL)
+        if kind < _CONTEXT + _QUESTION:
+            asked = TEMPLATE.format(question=_question(noun, clause))
+            return f"{asked} {entry.word}"
+        statement = STATEMENTS[rng.integers(len(STATEMENTS))]
+        return statement.format(noun=noun, clause=clause, w=entry.word)
+
+    def study(self) -> Study:
+        """The questions in the held-out phrasings, in grouped and in neutral wording."""
+        words = []
+        for index, entry in enumerate(self._entries):
+            prompts = {
+                wording: tuple(
+                    _question(
+                        *_clause(entry, relation, _held_out(index, relation), neutral=neutral)
+                    )
+                    for relation in range(len(entry.clues))
+                )
+                for wording, neutral in ((GROUPED, False), (NEUTRAL_WORDING, True))
+            }
+            words.append(Word(text=entry.word, group=entry.group, prompts=prompts))
+        return Study(name=f"{self.name} world", template=TEMPLATE, words=tuple(words))
+
+    def truth(self) -> dict[str, Any]:
+        """What was dealt, for the record: plain data, word by word."""
+        return {
+            "world": self.name,
+            "seed": self.seed,
+            "words": {
+                entry.word: {
+                    "group": entry.group,
+                    "frequency": round(entry.frequency, 6),
+                    "clues": list(entry.clues),
+                    "phrasings": [list(phrasings) for _, phrasings in entry.relations],
+                    "contexts": [text for text, _ in entry.contexts],
+                }
+                for entry in self._entries
+            },
+        }
+
+    @staticmethod
+    def vocabulary() -> list[str]:
+        """Every word that any world's corpus or question can hold, in a fixed order."""
+        texts = [TEMPLATE, *STATEMENTS, NEUTRAL[0], *NEUTRAL[1], "which ?"]
+        for group in FACTS.values():
+            texts += [group.noun, *group.contexts, *group.places]
+            texts += [phrasing for relation in group.relations for phrasing in relation]
+            texts += [text for word, clues in group.clues.items() for text in (word, *clues)]
+        tokens = " ".join(texts).split()
+        return list(dict.fromkeys(token for token in tokens if not token.startswith("{")))
+
+
+def make_plan(name: str) -> Plan:
+    """Look a plan up by name; raises `SettingsError` with the known ones."""
+    if name not in WORLDS:
+        raise SettingsError(f"world {name!r}", expected=f"one of {', '.join(WORLDS)}")
+    return WORLDS[name]
+
+
+def make_world(name: str, seed: int = 0) -> World:
+    """Deal the named world; raises `SettingsError` for an unknown name."""
+    return World(name, seed)
+
+
+def _deal(plan: Plan, rng: np.random.Generator) -> list[_Entry]:
+    all_relations = [
+        (group.noun, phrasings) for group in FACTS.values() for phrasings in group.relations
+    ]
+    all_contexts = [(text, group.places) for group in FACTS.values() for text in group.contexts]
+    frequency = _frequencies(plan, rng)
+    entries: list[_Entry] = []
+    for name, group in FACTS.items():
+        for word, clues in group.clues.items():
+            # Both are drawn for every word in every world, so that worlds of one seed differ
+            # only in what their plans say.
+            some_relations = rng.choice(len(all_relations), len(clues), replace=False)
+            some_contexts = rng.choice(len(all_contexts), len(group.contexts), replace=False)
+            relations = tuple((group.noun, phrasings) for phrasings in group.relations)
+            contexts = tuple((text, group.places) for text in group.contexts)
+            if not plan.phrasings:
+                relations = tuple(all_relations[one] for one in some_relations)
+            if not plan.contexts:
+                contexts = tuple(all_contexts[one] for one in some_contexts)
+            entries.append(
+                _Entry(word, name, clues, relations, contexts, float(frequency[len(entries)]))
+            )
+    return entries
+
+
+def _frequencies(plan: Plan, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Frequencies of all words in table order, summing to one."""
+    sizes = [len(group.clues) for group in FACTS.values()]
+    total = sum(sizes)
+    if plan.frequency:
+        rank = (np.arange(total) + 0.5) / total
+    else:
+        rank = np.concatenate([(rng.permutation(size) + 0.5) / size for size in sizes])
+    frequency = (1 + 37 * rank) ** -_STEEPNESS
+    return np.asarray(frequency / frequency.sum())
+
+
+def _held_out(word: int, relation: int) -> int:
+    return (word + relation) % 3
+
+
+def _clause(entry: _Entry, relation: int, phrasing: int, *, neutral: bool) -> tuple[str, str]:
+    noun, phrasings = NEUTRAL if neutral else entry.relations[relation]
+    return noun, phrasings[phrasing].format(x=entry.clues[relation])
+
+
+def _question(noun: str, clause: str) -> str:
+    return f"which {noun} {clause} ?"
