@@ -1,0 +1,31 @@
+"""The run folder: made once, filled block by block, opened as labelled arrays.
+
+Nothing else in kntrace imports zarr, and nothing here imports torch.
+"""
+
+from kntrace.archive.folder import writing
+from kntrace.archive.identity import shortlist
+from kntrace.archive.labelled import load_array, save_array
+from kntrace.archive.provenance import Session, source_state
+from kntrace.archive.runs import Run, create_run, open_run, resume_run
+from kntrace.archive.state import CheckpointStatus, Status, status
+from kntrace.archive.variables import VARIABLES, Block, Variable
+
+__all__ = [
+    "VARIABLES",
+    "Block",
+    "CheckpointStatus",
+    "Run",
+    "Session",
+    "Status",
+    "Variable",
+    "create_run",
+    "load_array",
+    "open_run",
+    "resume_run",
+    "save_array",
+    "shortlist",
+    "source_state",
+    "status",
+    "writing",
+]

@@ -26,6 +26,7 @@ __all__ = [
     "STUDY",
     "SUITE",
     "claim_folder",
+    "names",
     "refuse_foreign",
     "remove_leftovers",
     "write_failure",
@@ -194,23 +195,26 @@ def remove_leftovers(path: Path) -> None:
     a leftover.
     """
     try:
-        shutil.rmtree(path / BEGUN, ignore_errors=True)
         for folder in (path, path / ANALYSIS, path / SCORES, *_folders(path / SCORES)):
             for name in names(folder):
-                if name.endswith(_PARTIAL):
-                    (folder / name).unlink(missing_ok=True)
+                if not name.endswith(_PARTIAL):
+                    continue
+                if (folder / name).is_dir():
+                    shutil.rmtree(folder / name)
+                else:
+                    (folder / name).unlink()
     except OSError as error:
         raise write_failure(path, error) from error
 
 
 def _folders(path: Path) -> list[Path]:
-    with os.scandir(path) as items:
-        return [Path(item.path) for item in items if item.is_dir(follow_symlinks=False)]
+    return [path / name for name in names(path) if (path / name).is_dir()]
 
 
 def names(folder: Path) -> list[str]:
-    """Names in `folder`, none if it is not there; one system call per some hundred files."""
+    """Names in `folder`, none if it is not there; one system call for some hundred of them."""
     try:
-        return os.listdir(folder)
+        with os.scandir(folder) as items:
+            return [item.name for item in items]
     except FileNotFoundError:
         return []

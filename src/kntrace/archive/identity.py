@@ -56,7 +56,7 @@ def shortlist(items: Sequence[str]) -> str:
 
 
 def _differences(mine: Study, theirs: Study) -> Iterator[str]:
-    for field in ("name", "template", "answer_form"):
+    for field in ("template", "answer_form"):
         before, after = getattr(mine, field), getattr(theirs, field)
         if before != after:
             yield f"{field} {before!r} -> {after!r}"

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from kntrace.archive.chunks import CheckedStore

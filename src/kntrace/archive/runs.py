@@ -11,11 +11,10 @@ may be empty or torn; their checksum tells, and the next run computes them again
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,20 +22,18 @@ import xarray as xr
 import zarr
 from zarr.storage import LocalStore
 
-from kntrace.archive import chunks, folder
-from kntrace.archive.identity import identity
-from kntrace.archive.labelled import CODECS
-from kntrace.archive.variables import BLOCK_VARIABLES, COORDINATES, VARIABLES, Block, Variable
-from kntrace.errors import KntraceError, RunError
+from kntrace.archive import chunks, folder, layout
+from kntrace.archive.frozen import read_copies, write_copies
+from kntrace.archive.identity import refuse_changes, shortlist
+from kntrace.archive.provenance import read_record, write_record
+from kntrace.archive.variables import BLOCK_VARIABLES, VARIABLES, Block
+from kntrace.errors import RunError
 from kntrace.progress import Progress, silent
 from kntrace.settings import Settings
-from kntrace.study import Study, load_study
-from kntrace.suite import Suite, load_suite
+from kntrace.study import Study
+from kntrace.suite import Suite
 
-__all__ = ["Run", "create_run", "open_run"]
-
-_FORMAT = 1
-_FINGERPRINT_BYTES = 32
+__all__ = ["Run", "create_run", "open_run", "resume_run"]
 
 
 class Run:
@@ -84,7 +81,7 @@ class Run:
     @cached_property
     def sizes(self) -> dict[str, int]:
         """Size of each dimension of the archive."""
-        return _sizes(self.study, self.suite, self.layers, self.width)
+        return layout.sizes(self.study, self.suite, self.layers, self.width)
 
     @property
     def scores(self) -> xr.Dataset:
@@ -95,12 +92,14 @@ class Run:
         in `kntrace.archive.VARIABLES`. Blocks that are not done read as NaN (rank: -1); use
         `require_complete` where that would mislead. Nothing read is kept in memory.
         """
-        dataset = _open_dataset(self._scores).drop_vars("fingerprint")
+        dataset = layout.open_dataset(self._scores).drop_vars("fingerprint")
         prints = [self.fingerprint(place) or "" for place in range(len(self.suite))]
         described = {"description": VARIABLES["fingerprint"].description}
-        return dataset.assign(
+        dataset = dataset.assign(
             fingerprint=("checkpoint", np.array(prints, dtype=np.str_), described)
-        ).assign_coords(_coordinates(self.study, self.suite, self.sizes))
+        )
+        labels = layout.coordinates(self.study, self.suite, self.sizes)
+        return dataset[list(VARIABLES)].assign_coords(labels)
 
     def missing(self) -> list[tuple[int, int]]:
         """List the blocks that are not there, as (checkpoint, word) positions in order.
@@ -109,29 +108,29 @@ class Run:
         """
         return _pairs(~self._present())
 
+    def unproven(self) -> list[tuple[int, int]]:
+        """List the blocks that are there while the fingerprint of their weights is lost."""
+        lost = {place for place in range(len(self.suite)) if self.fingerprint(place) is None}
+        return [pair for pair in _pairs(self._present()) if pair[0] in lost]
+
     def damaged(self, progress: Progress = silent) -> list[tuple[int, int]]:
-        """List the blocks that are there but fail a checksum, or whose fingerprint does.
+        """List the blocks that are there but fail a checksum, and those that are unproven.
 
         Reads every chunk, at the speed of the disk; `progress` counts blocks in the stage
         `verify`.
         """
-        present = _pairs(self._present())
-        unproven = {
-            place for place in {pair[0] for pair in present} if self.fingerprint(place) is None
-        }
+        present, unproven = _pairs(self._present()), set(self.unproven())
         damaged = []
-        for done, (checkpoint, word) in enumerate(present):
-            progress("verify", done, len(present), self.describe(checkpoint, word))
-            files = chunks.block_chunks(self._scores, checkpoint, word)
-            if checkpoint in unproven or not all(map(chunks.intact, files)):
-                damaged.append((checkpoint, word))
+        for done, pair in enumerate(present):
+            progress("verify", done, len(present), self.describe(*pair))
+            files = chunks.block_chunks(self._scores, *pair)
+            if pair in unproven or not all(map(chunks.intact, files)):
+                damaged.append(pair)
         progress("verify", len(present), len(present))
         return damaged
 
     def require_complete(self) -> None:
         """Raise `RunError`, naming what lacks, unless every block is done."""
-        from kntrace.archive.identity import shortlist
-
         for kind, pairs in (("missing", self.missing()), ("damaged", self.damaged())):
             if pairs:
                 total = self.shape[0] * self.shape[1]
@@ -150,13 +149,19 @@ class Run:
     def write_block(self, checkpoint: int, word: int, block: Block) -> None:
         """Commit one block; a block already there is replaced, chunk by chunk.
 
+        The fingerprint of the weights it comes from has to be written before.
+
         Raises
         ------
         RunError
             If it cannot be written; then it is not done, and all others are as they were.
         ValueError
-            If the block's arrays do not have this run's shapes.
+            If the block's arrays do not have this run's shapes, or if the checkpoint has no
+            fingerprint yet.
         """
+        if not self._fingerprint_file(checkpoint).exists():
+            label = self.suite.checkpoints[checkpoint].label
+            raise ValueError(f"the fingerprint of {label!r} has to be written before its blocks")
         for name in BLOCK_VARIABLES:
             value = np.asarray(getattr(block, name))
             expected = tuple(self.sizes[dim] for dim in VARIABLES[name].dims[2:])
@@ -167,10 +172,9 @@ class Run:
 
     def fingerprint(self, checkpoint: int) -> str | None:
         """SHA-256 (hex) of the weights the checkpoint's blocks come from, None if not known."""
-        place = self._scores / "fingerprint" / chunks.chunk_name("fingerprint", checkpoint)
-        if not chunks.intact(place):
+        if not chunks.intact(self._fingerprint_file(checkpoint)):
             return None
-        return bytes(np.asarray(self._array("fingerprint")[checkpoint])).hex()
+        return bytes(np.asarray(self._array("fingerprint", "r")[checkpoint])).hex()
 
     def write_fingerprint(self, checkpoint: int, fingerprint: str) -> None:
         """Record the weights' SHA-256 (hex), before the checkpoint's first block is written.
@@ -192,8 +196,8 @@ class Run:
                 fix="Bring the former weights back, or give another --out for a new run.",
             )
         value = np.frombuffer(bytes.fromhex(fingerprint), dtype=np.uint8)
-        if value.size != _FINGERPRINT_BYTES:
-            raise ValueError(f"a fingerprint has {_FINGERPRINT_BYTES} bytes, not {value.size}")
+        if value.size != layout.FINGERPRINT_BYTES:
+            raise ValueError(f"{fingerprint!r} is not the SHA-256 of anything")
         # Blocks whose fingerprint was lost cannot be told from blocks of other weights.
         self._discard(checkpoint)
         self._write("fingerprint", (checkpoint,), value)
@@ -201,51 +205,39 @@ class Run:
     @property
     def provenance(self) -> dict[str, Any]:
         """How, when and with what the run was computed; empty if the record was removed."""
-        place = self.path / folder.PROVENANCE
-        try:
-            record = json.loads(place.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            record = error
-        if not isinstance(record, dict):
-            raise RunError(
-                "the record of how the run was computed cannot be read",
-                where=place,
-                fix="Remove the file: it holds no scores.",
-            )
-        return record
+        return read_record(self.path)
 
     def update_provenance(self, entries: Mapping[str, Any]) -> None:
         """Replace these entries of the record; values are whatever JSON can express."""
-        record = self.provenance | dict(entries)
-        text = json.dumps(record, indent=2, ensure_ascii=False)
-        folder.write_text(self.path / folder.PROVENANCE, text + "\n")
+        write_record(self.path, self.provenance | dict(entries))
 
     @property
     def _scores(self) -> Path:
         return self.path / folder.SCORES
 
+    def _fingerprint_file(self, checkpoint: int) -> Path:
+        return self._scores / "fingerprint" / chunks.chunk_name("fingerprint", checkpoint)
+
     @cached_property
-    def _arrays(self) -> dict[str, zarr.Array]:
+    def _arrays(self) -> dict[tuple[str, str], zarr.Array[Any]]:
         return {}
 
-    def _array(self, name: str) -> zarr.Array:
-        if name not in self._arrays:
+    def _array(self, name: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
+        if (name, mode) not in self._arrays:
             # Chunks that hold only the fill value are chunks all the same: a block is done
             # because it was written, not because of its values.
-            self._arrays[name] = zarr.open_array(
-                LocalStore(self._scores),
+            self._arrays[name, mode] = zarr.open_array(
+                LocalStore(self._scores, read_only=mode == "r"),
                 path=name,
-                mode="r+",
+                mode=mode,
                 config={"write_empty_chunks": True},
             )
-        return self._arrays[name]
+        return self._arrays[name, mode]
 
     def _write(self, name: str, index: tuple[int, ...], value: npt.NDArray[Any]) -> None:
         chunk = tuple(slice(place, place + 1) for place in index)
         try:
-            self._array(name)[chunk] = value[(None,) * len(index)]
+            self._array(name, "r+")[chunk] = value[(None,) * len(index)]
         except OSError as error:
             raise folder.write_failure(self._scores / name, error) from error
 
@@ -257,8 +249,10 @@ class Run:
 
     def _present(self) -> npt.NDArray[np.bool_]:
         """Which blocks have all their chunks, as (checkpoint, word) truth values."""
-        listed = [chunks.existing(self._scores / name, self.shape) for name in BLOCK_VARIABLES]
-        return np.logical_and.reduce(listed)
+        present = np.ones(self.shape, dtype=np.bool_)
+        for name in BLOCK_VARIABLES:
+            present &= chunks.existing(self._scores / name, self.shape)
+        return present
 
 
 def create_run(
@@ -291,11 +285,10 @@ def create_run(
         begun.mkdir()
         for name in (folder.ANALYSIS, folder.FIGURES):
             (path / name).mkdir(exist_ok=True)
-        folder.write_text(path / folder.STUDY, study.to_yaml())
-        folder.write_text(path / folder.SUITE, suite.to_yaml())
-        folder.write_text(path / folder.SETTINGS, settings.to_yaml())
-        folder.write_text(path / folder.PROVENANCE, "{}\n")
-        _create_arrays(begun, study, suite, settings, _sizes(study, suite, layers, width))
+        write_copies(path, study, suite, settings)
+        write_record(path, {})
+        sizes = layout.sizes(study, suite, layers, width)
+        layout.create_arrays(begun, study, suite, settings, sizes)
         begun.rename(path / folder.SCORES)
     except OSError as error:
         raise folder.write_failure(path, error) from error
@@ -315,7 +308,7 @@ def open_run(path: str | Path) -> Run:
     _refuse_no_run(path)
     try:
         attributes = dict(zarr.open_group(LocalStore(path / folder.SCORES), mode="r").attrs)
-        dataset = _open_dataset(path / folder.SCORES)
+        dataset = layout.open_dataset(path / folder.SCORES)
         found = {str(dim): size for dim, size in dataset.sizes.items()}
         version, layers, width = attributes["kntrace_format"], found["layer"], found["neuron"]
     except Exception as error:
@@ -325,21 +318,43 @@ def open_run(path: str | Path) -> Run:
             where=path / folder.SCORES,
             fix="Bring the folder back from a copy, or remove it and run again.",
         ) from error
-    if version != _FORMAT:
+    if version != layout.FORMAT:
         raise RunError(
             f"an archive of format {version}",
             where=path / folder.SCORES,
-            expected=f"format {_FORMAT}",
+            expected=f"format {layout.FORMAT}",
             fix="Use the version of kntrace that made it.",
         )
-    study, suite, settings = _frozen_copies(path, attributes)
+    study, suite, settings = read_copies(path, attributes)
     run = Run(path, study, suite, settings, layers=layers, width=width)
     wanted = {dim: size for dim, size in run.sizes.items() if dim in found}
-    labels = _coordinates(study, suite, run.sizes)
+    labels = layout.coordinates(study, suite, run.sizes)
     if found != wanted or any(
         dataset[name].values.tolist() != values.tolist() for name, (_, values) in labels.items()
     ):
         raise RunError("its labels are not those of its study and suite", where=path)
+    return run
+
+
+def resume_run(path: str | Path, study: Study, suite: Suite, settings: Settings) -> Run | None:
+    """Open the run in `path` to go on with it; None if none was made there yet.
+
+    To be called by the folder's only writer, see `writing`: what killed writers left behind
+    is removed.
+
+    Raises
+    ------
+    RunError
+        If the run was made from another study, suite or settings, saying what differs, or if
+        `path` is something else than a run.
+    """
+    path = Path(path)
+    folder.refuse_foreign(path)
+    if not (path / folder.SCORES).is_dir():
+        return None
+    run = open_run(path)
+    refuse_changes(path, (run.study, run.suite, run.settings), (study, suite, settings))
+    folder.remove_leftovers(path)
     return run
 
 
@@ -356,125 +371,6 @@ def _refuse_no_run(path: Path) -> None:
         )
     kind = "a folder without scores.zarr" if path.is_dir() else "a file"
     raise RunError(kind, where=path, expected="a run folder, as `kntrace run` makes it")
-
-
-def _frozen_copies(path: Path, attributes: Mapping[str, Any]) -> tuple[Study, Suite, Settings]:
-    """Read what the run was made from, and check it against the archive's own record."""
-    try:
-        study = load_study(path / folder.STUDY)
-        suite = load_suite(path / folder.SUITE)
-        settings = Settings.from_yaml((path / folder.SETTINGS).read_text(encoding="utf-8"))
-    except KntraceError as error:
-        raise RunError(f"a frozen copy cannot be read: {error}", where=path) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunError(f"a frozen copy cannot be read: {error}", where=path) from error
-    for name, digest in (
-        ("study", study.digest),
-        ("suite", suite.digest),
-        ("settings", settings.digest),
-    ):
-        if attributes.get(name) != digest:
-            raise RunError(
-                "changed since the run was made, so that the scores are not what it says",
-                where=path / f"{name}.yaml",
-                fix="Bring the former file back, or remove the folder and run again.",
-            )
-    return study, suite, settings
-
-
-def _sizes(study: Study, suite: Suite, layers: int, width: int) -> dict[str, int]:
-    return {
-        "checkpoint": len(suite),
-        "word": len(study.words),
-        "prompt": len(study.slots),
-        "layer": layers,
-        "neuron": width,
-        "byte": _FINGERPRINT_BYTES,
-    }
-
-
-def _coordinates(
-    study: Study, suite: Suite, sizes: Mapping[str, int]
-) -> dict[str, tuple[str, npt.NDArray[Any]]]:
-    """Values of every coordinate, with the dimension it runs along."""
-    steps = [-1 if item.step is None else item.step for item in suite.checkpoints]
-    values: dict[str, Any] = {
-        "checkpoint": [item.label for item in suite.checkpoints],
-        "step": steps,
-        "word": [word.text for word in study.words],
-        "group": [word.group for word in study.words],
-        "prompt": range(sizes["prompt"]),
-        "wording": [wording for wording, _ in study.slots],
-        "layer": range(sizes["layer"]),
-        "neuron": range(sizes["neuron"]),
-    }
-    return {
-        name: (variable.dims[0], np.array(values[name], dtype=_numpy_type(variable)))
-        for name, variable in COORDINATES.items()
-    }
-
-
-def _numpy_type(variable: Variable) -> Any:
-    return np.str_ if variable.dtype == "string" else variable.dtype
-
-
-def _create_arrays(
-    scores: Path, study: Study, suite: Suite, settings: Settings, sizes: Mapping[str, int]
-) -> None:
-    """Write the archive's description and its coordinates, and no scores."""
-    group = zarr.create_group(
-        LocalStore(scores),
-        zarr_format=3,
-        attributes={
-            "kntrace_format": _FORMAT,
-            "run": identity(study, suite, settings),
-            "study": study.digest,
-            "suite": suite.digest,
-            "settings": settings.digest,
-        },
-    )
-    for name, variable in VARIABLES.items():
-        leading = len([dim for dim in variable.dims if dim in ("checkpoint", "word")])
-        shape = tuple(sizes[dim] for dim in variable.dims)
-        group.create_array(
-            name,
-            shape=shape,
-            chunks=(1,) * leading + shape[leading:],
-            dtype=variable.dtype,
-            fill_value=variable.fill,
-            compressors=CODECS,
-            chunk_key_encoding={"name": "default", "separator": "."},
-            dimension_names=variable.dims,
-            attributes=_described(variable),
-        )
-    for name, (dim, values) in _coordinates(study, suite, sizes).items():
-        variable = COORDINATES[name]
-        array = group.create_array(
-            name,
-            shape=values.shape,
-            chunks=values.shape,
-            dtype=variable.dtype,
-            compressors=CODECS,
-            dimension_names=(dim,),
-            attributes=_described(variable),
-            config={"write_empty_chunks": True},
-        )
-        array[:] = values.astype(np.object_) if variable.dtype == "string" else values
-
-
-def _described(variable: Variable) -> dict[str, str]:
-    described = {"description": variable.description}
-    return described | {"unit": variable.unit} if variable.unit else described
-
-
-def _open_dataset(scores: Path) -> xr.Dataset:
-    return xr.open_dataset(
-        chunks.CheckedStore(scores, read_only=True),  # type: ignore[arg-type]
-        engine="zarr",
-        chunks=None,
-        cache=False,
-        consolidated=False,
-    )
 
 
 def _pairs(found: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -1,0 +1,230 @@
+"""Compute an analysis, from a run or from scores alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import xarray as xr
+
+from kntrace.analysis.files import read_analysis, write_analysis
+from kntrace.analysis.result import Analysis
+from kntrace.archive import Run, writing
+from kntrace.contrasts import Contrast, contrast
+from kntrace.distance import find_distance, pairwise_distances, regress_out
+from kntrace.errors import AnalysisError
+from kntrace.formation import formation_processes, knowledge_neurons
+from kntrace.overlap import neuron_overlap
+from kntrace.progress import Progress, silent
+from kntrace.verdict import Verdict, VerdictRule, combine
+from kntrace.wording import read_wording, wordings_of
+
+__all__ = ["DEFAULT_DISTANCES", "analyse", "analyse_scores", "load_analysis"]
+
+DEFAULT_DISTANCES = ("emd", "emd_euclidean", "identity", "probability_curve")
+_BASELINE = "probability_curve"
+_JUDGED = "identity"
+
+# The paper's number, but never more than one neuron in forty of a small model.
+_MOST, _ONE_IN = 1000, 40
+
+
+def analyse(
+    run: Run,
+    *,
+    k: int | None = None,
+    distances: Sequence[str] | None = None,
+    permutations: int = 999,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Analysis:
+    """Analyse a finished run and write what was found into its folder `analysis`.
+
+    Parameters
+    ----------
+    run
+        A finished run.
+    k
+        Knowledge neurons per word; 1,000, or one in forty of a model with fewer than 40,000
+        neurons, unless given.
+    distances
+        Names in `kntrace.distance.DISTANCES`; `DEFAULT_DISTANCES` unless given. The baseline
+        `probability_curve` is added in any case.
+    permutations, seed
+        Of every permutation test.
+    progress
+        Told of the work done, in stages named after the distances and others.
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    AnalysisError
+        If an argument is out of range, or if a score is not a finite number.
+    RunError
+        If the run is not finished or is damaged, or if its folder cannot be written.
+
+    Notes
+    -----
+    Writes `neurons.parquet`, `formation.zarr`, `distances.csv`, `contrast.csv`,
+    `contrast.json`, `overlap.csv`, `overlap.json`, `verdict.json` and, last of all,
+    `analysis.json`, which says from which run and with which arguments the others were made.
+    """
+    run.require_complete()
+    found = analyse_scores(
+        run.scores,
+        run.study.groups,
+        k=k,
+        distances=distances,
+        permutations=permutations,
+        seed=seed,
+        progress=progress,
+    )
+    found = replace(found, run=run)
+    with writing(run.path):
+        write_analysis(run, found)
+    return found
+
+
+def analyse_scores(
+    scores: xr.Dataset,
+    groups: Mapping[str, Sequence[str]] | None = None,
+    *,
+    k: int | None = None,
+    distances: Sequence[str] | None = None,
+    permutations: int = 999,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Analysis:
+    """Analyse scores that need not belong to a run folder; nothing is written.
+
+    Parameters
+    ----------
+    scores
+        In the form of `Run.scores`.
+    groups
+        The words of every group; as the scores' coordinate `group` has it unless given.
+    k, distances, permutations, seed, progress
+        As for `analyse`.
+
+    Raises
+    ------
+    AnalysisError
+        If an argument is out of range, or if a score is not a finite number.
+    """
+    names = _wanted(distances)
+    members = {name: tuple(words) for name, words in (groups or _groups_of(scores)).items()}
+    neurons = scores.sizes["layer"] * scores.sizes["neuron"]
+    k = max(1, min(_MOST, neurons // _ONE_IN)) if k is None else k
+    tests = {"permutations": permutations, "seed": seed}
+
+    chosen = knowledge_neurons(scores, k)
+    formation = formation_processes(scores, chosen, progress=progress)
+    matrices = {
+        name: pairwise_distances(
+            formation if find_distance(name).needs == "formation" else scores,
+            name,
+            progress=progress,
+        )
+        for name in names
+    }
+    verdicts, notes = _verdicts(scores, members, matrices, progress)
+    return Analysis(
+        run=None,
+        groups=members,
+        wording=wordings_of(scores)[0],
+        k=int(k),
+        permutations=permutations,
+        seed=seed,
+        probability=read_wording(scores).probability(),
+        neurons=chosen,
+        formation=formation,
+        distances=matrices,
+        contrasts=_contrasts(matrices, members, permutations, seed, progress),
+        overlap=neuron_overlap(chosen, members, total_neurons=neurons, **tests),
+        verdict=combine(verdicts),
+        verdicts=verdicts,
+        notes=notes,
+    )
+
+
+def load_analysis(run: Run) -> Analysis:
+    """Read back what `analyse` wrote into the folder of `run`.
+
+    Raises
+    ------
+    AnalysisError
+        If there is none, if it was made from another run or from other weights, or if one of
+        its files was changed.
+    """
+    return read_analysis(run)
+
+
+def _wanted(distances: Sequence[str] | None) -> list[str]:
+    """Names of the distances asked for, the baseline among them, each once."""
+    if isinstance(distances, str):
+        distances = [distances]
+    names = DEFAULT_DISTANCES if distances is None else (*distances, _BASELINE)
+    for name in names:
+        find_distance(name)
+    return list(dict.fromkeys(names))
+
+
+def _groups_of(scores: xr.Dataset) -> dict[str, tuple[str, ...]]:
+    if "group" not in scores.coords:
+        raise AnalysisError("no groups among the scores", expected="a coordinate `group`")
+    groups: dict[str, tuple[str, ...]] = {}
+    for word, group in zip(scores["word"].values, scores["group"].values, strict=True):
+        groups[str(group)] = (*groups.get(str(group), ()), str(word))
+    return groups
+
+
+def _contrasts(
+    matrices: Mapping[str, xr.DataArray],
+    groups: Mapping[str, Sequence[str]],
+    permutations: int,
+    seed: int,
+    progress: Progress,
+) -> dict[str, Contrast]:
+    """Contrast every distance as it is, and with the baseline's ranks regressed out."""
+    baseline = matrices[_BASELINE]
+    corrected = [
+        regress_out(matrix, baseline) for name, matrix in matrices.items() if name != _BASELINE
+    ]
+    contrasts = {}
+    for done, matrix in enumerate([*matrices.values(), *corrected]):
+        progress("contrast", done, len(matrices) + len(corrected), matrix.attrs["distance"])
+        found = contrast(matrix, groups, permutations=permutations, seed=seed)
+        contrasts[found.distance] = found
+    progress("contrast", len(contrasts), len(contrasts))
+    return contrasts
+
+
+def _verdicts(
+    scores: xr.Dataset,
+    groups: Mapping[str, Sequence[str]],
+    matrices: Mapping[str, xr.DataArray],
+    progress: Progress,
+) -> tuple[dict[str, Verdict], tuple[str, ...]]:
+    """Judge every wording in which every word has a prompt."""
+    rule = VerdictRule()
+    verdicts, notes = {}, []
+    wordings = wordings_of(scores)
+    for wording in wordings:
+        if wording != wordings[0] and not _all_asked(scores, wording):
+            notes.append(f"wording {wording!r} was not judged: some words have no prompt in it")
+            continue
+        distance = matrices.get(_JUDGED) if wording == wordings[0] else None
+        if distance is None:
+            distance = pairwise_distances(scores, _JUDGED, wording=wording, progress=progress)
+        probability = read_wording(scores, wording).probability()
+        verdicts[wording] = rule.judge(distance, probability, groups)
+    return verdicts, tuple(notes)
+
+
+def _all_asked(scores: xr.Dataset, wording: str) -> bool:
+    ranks = scores["rank"].isel(prompt=np.flatnonzero(scores["wording"].values == wording))
+    return bool((ranks >= 0).any(["checkpoint", "prompt"]).all())

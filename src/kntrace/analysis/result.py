@@ -1,0 +1,68 @@
+"""All that an analysis found, in one object that figures and reports are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import xarray as xr
+
+from kntrace.archive import Run
+from kntrace.contrasts import Contrast
+from kntrace.overlap import Overlap
+from kntrace.verdict import Verdict
+
+__all__ = ["Analysis"]
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Results of `analyse`; all but `verdicts` are of the study's main wording.
+
+    Attributes
+    ----------
+    run
+        The run analysed; None if scores without a run folder were.
+    groups
+        The words of every group.
+    wording
+        Name of the main wording.
+    k
+        Knowledge neurons per word.
+    permutations, seed
+        Of every permutation test.
+    probability
+        (checkpoint, word) mean P(answer) over the word's prompts; coordinates `step`, `group`.
+    neurons
+        (word, rank) knowledge neurons, see `knowledge_neurons`.
+    formation
+        (word, rank, checkpoint) formation processes, see `formation_processes`.
+    distances
+        By name, (word, other_word), see `pairwise_distances`.
+    contrasts
+        By name: one for every distance, and one, "<name> | probability_curve", for every
+        distance with the ranks of the baseline regressed out.
+    overlap
+        Knowledge neurons in common, see `neuron_overlap`.
+    verdict
+        Of all wordings together.
+    verdicts
+        By wording.
+    notes
+        What was left out, and why.
+    """
+
+    run: Run | None
+    groups: dict[str, tuple[str, ...]]
+    wording: str
+    k: int
+    permutations: int
+    seed: int
+    probability: xr.DataArray
+    neurons: xr.Dataset
+    formation: xr.DataArray
+    distances: dict[str, xr.DataArray]
+    contrasts: dict[str, Contrast]
+    overlap: Overlap
+    verdict: Verdict
+    verdicts: dict[str, Verdict]
+    notes: tuple[str, ...] = ()

@@ -1,0 +1,203 @@
+"""Labelled arrays as tables for files, and back, without the loss of a bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from kntrace.contrasts import Contrast
+from kntrace.overlap import Overlap
+
+__all__ = [
+    "contrast_table",
+    "neuron_table",
+    "overlap_table",
+    "pair_table",
+    "read_contrasts",
+    "read_neurons",
+    "read_overlap",
+    "read_pairs",
+]
+
+_PAIR = ("word", "group", "other_word", "other_group")
+_LEVELS = ("overall", "group", "word")
+# Columns of text: a word may be called "NA" or "1984", and stays that.
+_TEXT = (*_PAIR, "distance", "level", "name")
+
+
+def neuron_table(chosen: xr.Dataset) -> pd.DataFrame:
+    """One row per word and rank: word, group, rank, layer, neuron, score."""
+    words, ranks = chosen.sizes["word"], chosen.sizes["rank"]
+    return pd.DataFrame(
+        {
+            "word": np.repeat(chosen["word"].values, ranks),
+            "group": np.repeat(chosen["group"].values, ranks),
+            "rank": np.tile(chosen["rank"].values, words),
+            **{
+                name: chosen[name].transpose("word", "rank").values.ravel()
+                for name in ("layer", "neuron", "score")
+            },
+        }
+    )
+
+
+def read_neurons(
+    path: Path, words: Sequence[str], groups: Sequence[str], attrs: Mapping[str, Any]
+) -> xr.Dataset:
+    """Read `neuron_table` back."""
+    table = pd.read_parquet(path)
+    shape = len(words), len(table) // len(words)
+    return xr.Dataset(
+        {
+            name: (("word", "rank"), table[name].to_numpy().reshape(shape))
+            for name in ("layer", "neuron", "score")
+        },
+        coords={
+            "word": np.array(words, dtype=np.str_),
+            "group": ("word", np.array(groups, dtype=np.str_)),
+            "rank": np.arange(shape[1], dtype=np.int64),
+        },
+        attrs=dict(attrs),
+    )
+
+
+def pair_table(matrices: Mapping[str, xr.DataArray]) -> pd.DataFrame:
+    """One row per pair of words, one column per distance."""
+    table = _pairs(next(iter(matrices.values())))
+    for name, matrix in matrices.items():
+        table[name] = _upper(matrix)
+    return table
+
+
+def read_pairs(
+    path: Path,
+    words: Sequence[str],
+    groups: Sequence[str],
+    attrs: Mapping[str, Mapping[str, Any]],
+) -> dict[str, xr.DataArray]:
+    """Read `pair_table` back as symmetric matrices with zero diagonal."""
+    table = _read_csv(path)
+    return {
+        name: _matrix(table[name].to_numpy(), words, groups).rename("distance").assign_attrs(entry)
+        for name, entry in attrs.items()
+    }
+
+
+def overlap_table(overlap: Overlap) -> pd.DataFrame:
+    """One row per pair of words with the number of neurons in common; a word has all its own."""
+    table = _pairs(overlap.matrix, diagonal=True)
+    table["overlap"] = _upper(overlap.matrix, diagonal=True)
+    return table
+
+
+def read_overlap(
+    path: Path, words: Sequence[str], groups: Sequence[str], entries: Mapping[str, Any]
+) -> Overlap:
+    """Read `overlap_table` back, with the statistics beside it."""
+    values = _read_csv(path)["overlap"].to_numpy().astype(np.int64)
+    matrix = _matrix(values, words, groups, diagonal=True).rename("overlap")
+    return Overlap(matrix=matrix.assign_attrs(unit="neurons"), **entries)
+
+
+def contrast_table(contrasts: Mapping[str, Contrast]) -> pd.DataFrame:
+    """One row per distance and overall, group or word."""
+    parts = []
+    for distance, found in contrasts.items():
+        overall = pd.DataFrame([{"name": "all", "words": len(found.words), **found.overall}])
+        groups = found.groups.rename(columns={"group": "name"})
+        words = found.words.rename(columns={"word": "name"})
+        for level, part in zip(_LEVELS, (overall, groups, words), strict=True):
+            parts.append(part.assign(distance=distance, level=level))
+    table = pd.concat(parts, ignore_index=True)
+    first = ["distance", "level", "name", "group"]
+    # Counts have gaps where a level has none of them, and stay whole numbers.
+    counts = dict.fromkeys(("words", "above", "others"), "Int64")
+    return table[[*first, *(name for name in table if name not in first)]].astype(counts)
+
+
+def read_contrasts(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Contrast]:
+    """Read `contrast_table` back, with what `Contrast.to_dict` says beside it."""
+    table = _read_csv(path)
+    contrasts = {}
+    for distance, entry in entries.items():
+        overall, groups, words = (
+            table[(table["distance"] == distance) & (table["level"] == level)] for level in _LEVELS
+        )
+        contrasts[distance] = Contrast(
+            distance=distance,
+            words=_columns(words, {"name": "word"}, Contrast.WORD_COLUMNS),
+            groups=_columns(groups, {"group": "", "name": "group"}, Contrast.GROUP_COLUMNS),
+            overall=_row(_columns(overall, {}, Contrast.GROUP_COLUMNS[2:])),
+            permutations=entry["permutations"],
+            seed=entry["seed"],
+            notes=tuple(entry["notes"]),
+        )
+    return contrasts
+
+
+def _columns(table: pd.DataFrame, names: Mapping[str, str], columns: Sequence[str]) -> pd.DataFrame:
+    renamed = table.rename(columns=dict(names))[list(columns)].reset_index(drop=True)
+    counts = {name: np.int64 for name in ("words", "above", "others") if name in columns}
+    return renamed.astype(counts)
+
+
+def _row(table: pd.DataFrame) -> dict[str, Any]:
+    """Turn a table of one row into plain numbers by column."""
+    return {str(name): column.item() for name, column in table.items()}
+
+
+def _pairs(matrix: xr.DataArray, *, diagonal: bool = False) -> pd.DataFrame:
+    first, second = np.triu_indices(matrix.sizes["word"], 0 if diagonal else 1)
+    words, groups = matrix["word"].values, matrix["group"].values
+    return pd.DataFrame(
+        {
+            "word": words[first],
+            "group": groups[first],
+            "other_word": words[second],
+            "other_group": groups[second],
+        }
+    )
+
+
+def _upper(matrix: xr.DataArray, *, diagonal: bool = False) -> npt.NDArray[Any]:
+    values: npt.NDArray[Any] = matrix.transpose("word", "other_word").values
+    return values[np.triu_indices(len(values), 0 if diagonal else 1)]
+
+
+def _matrix(
+    pairs: npt.NDArray[Any],
+    words: Sequence[str],
+    groups: Sequence[str],
+    *,
+    diagonal: bool = False,
+) -> xr.DataArray:
+    upper = np.triu_indices(len(words), 0 if diagonal else 1)
+    values = np.zeros((len(words), len(words)), dtype=pairs.dtype)
+    values[upper] = pairs
+    values[upper[::-1]] = pairs
+    names, labels = np.array(words, dtype=np.str_), np.array(groups, dtype=np.str_)
+    return xr.DataArray(
+        values,
+        dims=("word", "other_word"),
+        coords={
+            "word": names,
+            "group": ("word", labels),
+            "other_word": names,
+            "other_group": ("other_word", labels),
+        },
+    )
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    """Read text as text, and numbers to the last bit, whatever pandas makes of them by itself."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for name in table:
+        if name not in _TEXT:
+            table[name] = [float(value) if value else np.nan for value in table[name]]
+    return table

@@ -1,0 +1,144 @@
+"""The record of how a run was computed: by which versions, where, from what, in what time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from kntrace.archive import folder
+from kntrace.errors import RunError
+from kntrace.settings import Settings
+from kntrace.suite import Checkpoint
+
+__all__ = ["Session", "read_record", "source_state", "write_record"]
+
+_PACKAGES = (
+    "kntrace",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "zarr",
+    "numcodecs",
+    "xarray",
+)
+_SECONDS_BETWEEN_RECORDS = 30.0
+
+
+def read_record(run: Path) -> dict[str, Any]:
+    """Read the record in the run folder `run`; empty if it was removed."""
+    place = run / folder.PROVENANCE
+    try:
+        record = json.loads(place.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise RunError(
+            "the record of how the run was computed cannot be read",
+            where=place,
+            fix="Remove the file: it holds no scores.",
+        )
+    return record
+
+
+def write_record(run: Path, record: Mapping[str, Any]) -> None:
+    """Write the record of the run folder `run`."""
+    text = json.dumps(record, indent=2, ensure_ascii=False)
+    folder.write_text(run / folder.PROVENANCE, text + "\n")
+
+
+@dataclass
+class Session:
+    """One go at a run, from its start until it ends or is stopped.
+
+    Attributes
+    ----------
+    device
+        The torch device in use.
+    threads
+        Torch's processor threads, None until torch is loaded.
+    blocks
+        Blocks computed in this session.
+    damaged
+        Names of the blocks that were there, found damaged, and computed again.
+    """
+
+    device: str
+    threads: int | None = None
+    blocks: int = 0
+    damaged: list[str] = field(default_factory=list)
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    # A clock that never goes back, unlike the one that dates the start.
+    _start: float = field(default_factory=time.monotonic)
+    _recorded: float = field(default_factory=time.monotonic)
+
+    @property
+    def due(self) -> bool:
+        """Whether the last record is so old that a kill would lose much of it."""
+        return time.monotonic() - self._recorded > _SECONDS_BETWEEN_RECORDS
+
+    def entries(self, record: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+        """Entries to put into `record`, which may hold an earlier state of this session."""
+        self._recorded = time.monotonic()
+        started = self.started.isoformat(timespec="microseconds")
+        former = [item for item in record.get("sessions", []) if item["started"] != started]
+        mine = {
+            "started": started,
+            "seconds": round(self._recorded - self._start, 3),
+            "blocks": self.blocks,
+            "damaged": self.damaged,
+            "device": self.device,
+            "threads": self.threads,
+            "versions": _versions(),
+        }
+        sessions = [*former, mine]
+        return {
+            "versions": mine["versions"],
+            "platform": platform.platform(),
+            "device": self.device,
+            "dtype": settings.dtype,
+            "threads": self.threads,
+            "seconds": round(sum(item["seconds"] for item in sessions), 3),
+            "sessions": sessions,
+        }
+
+
+def source_state(checkpoint: Checkpoint) -> str | None:
+    """Fold names, sizes and times of a checkpoint folder's files into one SHA-256 (hex).
+
+    Tells cheaply that a folder was not touched since it was read. None for a revision on the
+    hub, whose commit says it, and for a folder that is not there.
+    """
+    if checkpoint.revision is not None:
+        return None
+    try:
+        files = sorted(
+            (item.name, item.stat().st_size, item.stat().st_mtime_ns)
+            for item in Path(checkpoint.source).iterdir()
+            if item.is_file()
+        )
+    except OSError:
+        return None
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            # Run from a source tree that was never installed.
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,152 @@
+"""Distances between words, each a small frozen object in a file of its own.
+
+To add one, write the object and enter it in `DISTANCES`; the tests of what every distance must
+obey pick it up from there.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+import xarray as xr
+
+from kntrace.distance.base import Distance, FormationDistance, Matrix, ScoresDistance
+from kntrace.distance.corrections import regress_out
+from kntrace.distance.curves import ProbabilityCurve
+from kntrace.distance.identity import NeuronIdentity
+from kntrace.distance.transport import EarthMover, earth_movers_distance
+from kntrace.errors import AnalysisError
+from kntrace.progress import Progress, silent
+from kntrace.wording import read_wording
+
+__all__ = [
+    "DISTANCES",
+    "Distance",
+    "EarthMover",
+    "FormationDistance",
+    "NeuronIdentity",
+    "ProbabilityCurve",
+    "ScoresDistance",
+    "earth_movers_distance",
+    "find_distance",
+    "pairwise_distances",
+    "regress_out",
+]
+
+_KNOWN: tuple[Distance, ...] = (
+    EarthMover(
+        name="emd",
+        description="earth mover's distance, squared Euclidean cost (the paper's)",
+        unit="probability²",
+        metric=False,
+        ground="sqeuclidean",
+    ),
+    EarthMover(
+        name="emd_euclidean",
+        description="earth mover's distance, Euclidean cost",
+        unit="probability",
+        metric=True,
+        ground="euclidean",
+    ),
+    NeuronIdentity(),
+    ProbabilityCurve(),
+)
+DISTANCES: dict[str, Distance] = {distance.name: distance for distance in _KNOWN}
+
+
+def find_distance(name: str) -> Distance:
+    """Look up a distance by its name; raises `AnalysisError` that suggests the nearest name."""
+    if name in DISTANCES:
+        return DISTANCES[name]
+    near = difflib.get_close_matches(name, DISTANCES, n=1)
+    known = ", ".join(DISTANCES)
+    raise AnalysisError(
+        f"no distance {name!r}",
+        expected=f"{near[0]!r}, perhaps, or one of {known}" if near else f"one of {known}",
+    )
+
+
+def pairwise_distances(
+    data: xr.DataArray | xr.Dataset,
+    name: str | Distance = "emd",
+    *,
+    wording: str | None = None,
+    progress: Progress = silent,
+) -> xr.DataArray:
+    """Compute the distances between all pairs of words.
+
+    Parameters
+    ----------
+    data
+        What the distance needs: formation processes (of `formation_processes`) for `emd` and
+        `emd_euclidean`, the scores of a run for `identity` and `probability_curve`.
+    name
+        A name in `DISTANCES`, or a distance of your own.
+    wording
+        The prompts to use where `data` are scores; the study's first wording unless given.
+        Formation processes have theirs already.
+    progress
+        Told of the pairs or checkpoints done, in a stage of the distance's name.
+
+    Returns
+    -------
+    xr.DataArray
+        (word, other_word) float64, exactly symmetric, zero on the diagonal; coordinates
+        `group` and `other_group`; attributes `distance`, `description`, `unit`, `metric` and
+        `wording`.
+
+    Raises
+    ------
+    AnalysisError
+        If there is no such distance, if it needs other data, or if a value is not a finite
+        number; then the word and the checkpoint are named.
+    """
+    distance = find_distance(name) if isinstance(name, str) else name
+    if distance.needs == "formation":
+        if not isinstance(data, xr.DataArray):
+            raise _other_data(distance, "formation processes, from kntrace.formation_processes")
+        used = data.attrs.get("wording")
+        if wording is not None and wording != used:
+            raise AnalysisError(f"formation processes of the wording {used!r}", expected=wording)
+        matrix = distance.pairwise(data, progress)
+    else:
+        if not isinstance(data, xr.Dataset):
+            raise _other_data(distance, "the scores of a run, such as run.scores")
+        view = read_wording(data, wording)
+        used = view.name
+        matrix = distance.pairwise(view, progress)
+    attrs = {
+        "distance": distance.name,
+        "description": distance.description,
+        "unit": distance.unit,
+        "metric": distance.metric,
+        "wording": used,
+    }
+    return _labelled(matrix, data, attrs)
+
+
+def _other_data(distance: Distance, expected: str) -> AnalysisError:
+    return AnalysisError(
+        f"the distance {distance.name!r} was given other data than it needs", expected=expected
+    )
+
+
+def _labelled(
+    matrix: Matrix, data: xr.DataArray | xr.Dataset, attrs: dict[str, object]
+) -> xr.DataArray:
+    """Mirror the upper triangle, so that the result is symmetric to the last bit, and name it."""
+    upper = np.triu(matrix, 1)
+    words, groups = data["word"].values, data["group"].values
+    return xr.DataArray(
+        upper + upper.T,
+        dims=("word", "other_word"),
+        coords={
+            "word": words,
+            "group": ("word", groups),
+            "other_word": words,
+            "other_group": ("other_word", groups),
+        },
+        name="distance",
+        attrs=attrs,
+    )

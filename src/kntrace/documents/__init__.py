@@ -1,0 +1,37 @@
+"""Files that people write by hand: read them, and say in which line a fault lies.
+
+A study and a suite are both YAML or JSON. What reads them, guards against files that are
+broken, enormous or hostile, and turns a failed validation into one line is the same for both.
+"""
+
+from kntrace.documents.explain import (
+    Describe,
+    Entries,
+    Fault,
+    clean_text,
+    explain,
+    name_of_file,
+    nearest,
+    one_name,
+    validate,
+)
+from kntrace.documents.nodes import DataPath, Document
+from kntrace.documents.read import parse_document, read_document
+from kntrace.documents.write import write_yaml
+
+__all__ = [
+    "DataPath",
+    "Describe",
+    "Document",
+    "Entries",
+    "Fault",
+    "clean_text",
+    "explain",
+    "name_of_file",
+    "nearest",
+    "one_name",
+    "parse_document",
+    "read_document",
+    "validate",
+    "write_yaml",
+]

@@ -1,0 +1,391 @@
+"""Score a study over a suite: plan the blocks that are missing, compute them, commit them.
+
+A block, one word at one checkpoint, is computed by `compute_block` from plain data and an
+engine, knowing nothing of archive or suite. Everything else here decides which blocks to
+compute and makes sure that all of one run come from the same inputs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kntrace.archive import (
+    Block,
+    Run,
+    Session,
+    Status,
+    create_run,
+    resume_run,
+    shortlist,
+    source_state,
+    status,
+    writing,
+)
+from kntrace.errors import ModelError, SettingsError, SuiteError
+from kntrace.progress import Bars, Progress
+from kntrace.settings import Settings
+from kntrace.study import Study
+from kntrace.suite import Checkpoint, Suite
+
+if TYPE_CHECKING:
+    from kntrace.attribution import Engine
+    from kntrace.models import LoadedCheckpoint
+
+__all__ = ["Status", "compute_block", "run", "status"]
+
+
+def run(
+    study: Study,
+    suite: Suite,
+    out: str | Path,
+    *,
+    settings: Settings | None = None,
+    device: str = "cpu",
+    threads: int | None = None,
+    progress: Progress | None = None,
+    verify: bool = True,
+) -> Run:
+    """Score every neuron of every checkpoint of `suite` for every word of `study`.
+
+    Give the same call again after an interruption: finished blocks are checked and kept, the
+    others computed, and the scores end up bit for bit those of an uninterrupted run on the
+    same machine. Of a run that is killed, at most the block in hand is lost.
+
+    Parameters
+    ----------
+    study, suite
+        From `load_study` and `load_suite`.
+    out
+        The run folder; made if it is not there.
+    settings
+        What is computed; by default `Settings()`. Frozen in the run folder, like the study
+        and the suite.
+    device
+        A torch device, on which the models run.
+    threads
+        Processor threads for torch; by default as many as torch takes.
+    progress
+        Told how far the work has come, in the stages `verify` (blocks read) and `sweep`
+        (blocks done, those of former sessions included); by default a bar.
+    verify
+        On resuming, read all finished blocks and compute damaged ones again. Without it,
+        only missing ones are computed.
+
+    Returns
+    -------
+    Run
+        The opened run, all of its blocks done.
+
+    Raises
+    ------
+    RunError
+        If `out` holds a run of another study, suite, settings or weights (the message says
+        what differs), is being written by another process, is something else than a run, or
+        cannot be written.
+    ModelError
+        If a prompt or answer does not fit the tokenizer (found before anything is scored),
+        if checkpoints differ in shape or tokenizer, or if a score is not a finite number.
+    SuiteError, SettingsError
+        If a checkpoint cannot be loaded or a setting cannot be met.
+    KeyboardInterrupt
+        On Ctrl-C, saying what is done and how to go on.
+
+    Notes
+    -----
+    Cost: each checkpoint with unfinished blocks is loaded once; see `Engine.attribute_many`
+    for the time a prompt takes.
+    """
+    path = Path(out)
+    with ExitStack() as stack:
+        report = stack.enter_context(Bars()) if progress is None else progress
+        stack.enter_context(writing(path))
+        opened = resume_run(path, study, suite, settings or Settings())
+        sweep = _Sweep(path, study, suite, settings or Settings(), device, report, opened)
+        stack.enter_context(_torch_threads(threads))
+        return sweep.finish(verify)
+
+
+def compute_block(
+    engine: Engine, prompts: Sequence[str | None], answer: str, answer_form: str
+) -> Block:
+    """Score the neurons for all prompts of one word.
+
+    They are replayed together, always in this grouping, so that a block has the same bytes
+    whichever session or process computes it.
+
+    Parameters
+    ----------
+    engine
+        An entered engine.
+    prompts
+        One text per column of the archive; None where the word has no such prompt.
+    answer, answer_form
+        The word's answer, and how it follows a prompt.
+    """
+    places = [place for place, prompt in enumerate(prompts) if prompt is not None]
+    encoded = [
+        engine.encode(prompt, answer, answer_form) for prompt in prompts if prompt is not None
+    ]
+    count, layers, width = len(prompts), engine.layers, engine.width
+    score = np.full((count, layers, width), np.nan, dtype=np.float32)
+    gap = np.full((count, layers), np.nan, dtype=np.float32)
+    probability = np.full(count, np.nan, dtype=np.float32)
+    rank = np.full(count, -1, dtype=np.int32)
+    for place, found in zip(places, engine.attribute_many(encoded), strict=True):
+        score[place], gap[place] = found.score, found.gap
+        probability[place], rank[place] = found.probability, found.rank
+    return Block(score, gap, probability, rank)
+
+
+class _Sweep:
+    """One session of a run: what it needs, and how far it has come."""
+
+    def __init__(
+        self,
+        path: Path,
+        study: Study,
+        suite: Suite,
+        settings: Settings,
+        device: str,
+        report: Progress,
+        opened: Run | None,
+    ) -> None:
+        self.path = path
+        self.settings = settings
+        self.device = device
+        self.report = report
+        self.opened = opened
+        # A resumed run keeps the order of its own words and checkpoints; the checkpoints lie
+        # where the caller says, since a suite may have been moved.
+        self.study = study if opened is None else opened.study
+        labels = (suite if opened is None else opened.suite).checkpoints
+        given = {checkpoint.label: checkpoint for checkpoint in suite.checkpoints}
+        self.checkpoints = [given[checkpoint.label] for checkpoint in labels]
+        self.suite = suite
+        self.total = len(self.checkpoints) * len(self.study.words)
+        self.done = 0
+        self.session = Session(device)
+
+    def finish(self, verify: bool) -> Run:
+        """Compute all that is not done."""
+        plan = self._plan(verify)
+        self.done = self.total - sum(map(len, plan.values()))
+        self.report("sweep", self.done, self.total)
+        try:
+            for checkpoint, words in plan.items():
+                self._score(checkpoint, words)
+        except KeyboardInterrupt:
+            self._record(quietly=True)
+            raise KeyboardInterrupt(
+                f"Stopped with {self.done} of {self.total} blocks done in {self.path}. "
+                "Give the same command again to go on from there."
+            ) from None
+        except BaseException:
+            self._record(quietly=True)
+            raise
+        self._record()
+        if self.opened is None:
+            raise SuiteError("no checkpoints", where=self.suite.name, expected="at least one")
+        return self.opened
+
+    def _plan(self, verify: bool) -> dict[int, list[int]]:
+        """List for each checkpoint that must be loaded the words to score, maybe none."""
+        if self.opened is None:
+            every = list(range(len(self.study.words)))
+            return {place: every.copy() for place in range(len(self.checkpoints))}
+        blocks = set(self.opened.missing())
+        damaged = self.opened.damaged(self.report) if verify else self.opened.unproven()
+        self.session.damaged = [self.opened.describe(*pair) for pair in damaged]
+        blocks.update(damaged)
+        plan: dict[int, list[int]] = {place: [] for place in self._suspects(self.opened)}
+        for place, word in sorted(blocks):
+            plan.setdefault(place, []).append(word)
+        return dict(sorted(plan.items()))
+
+    def _suspects(self, opened: Run) -> list[int]:
+        """List the checkpoints whose files are not those that were read, to look at again."""
+        known = opened.provenance.get("checkpoints", {})
+        suspects = []
+        for place, checkpoint in enumerate(self.checkpoints):
+            state = source_state(checkpoint)
+            if state is not None and state != known.get(checkpoint.label, {}).get("files"):
+                suspects.append(place)
+        return suspects
+
+    def _score(self, place: int, words: list[int]) -> None:
+        """Load one checkpoint, make sure that it belongs to this run, and score `words`."""
+        checkpoint = self.checkpoints[place]
+        self.report("sweep", self.done, self.total, f"loading {checkpoint.label}")
+        with _engine(checkpoint, self.settings, self.device) as (loaded, engine):
+            self.session.threads = _threads_in_use()
+            run = self._admit(place, loaded, engine)
+            for word in words:
+                self.report("sweep", self.done, self.total, run.describe(place, word))
+                run.write_block(place, word, self._block(run, engine, place, word))
+                self.done += 1
+                self.session.blocks += 1
+                self.report("sweep", self.done, self.total, run.describe(place, word))
+                if self.session.due:
+                    self._record()
+        self._record()
+
+    def _block(self, run: Run, engine: Engine, place: int, word: int) -> Block:
+        asked = self.study.words[word]
+        prompts = self.study.rendered(asked)
+        try:
+            block = compute_block(engine, prompts, asked.answer, self.study.answer_form)
+        except ModelError as error:
+            where = f"{run.describe(place, word)}: {error.where or ''}".rstrip(": ")
+            raise ModelError(
+                error.found, where=where, expected=error.expected, fix=error.fix
+            ) from error
+        _refuse_non_finite(block, prompts, run.describe(place, word))
+        return block
+
+    def _admit(self, place: int, loaded: LoadedCheckpoint, engine: Engine) -> Run:
+        """Check a loaded checkpoint against the run, which the first one brings into being."""
+        checkpoint = self.checkpoints[place]
+        tokens = _tokens(engine, self.study, checkpoint.label)
+        if self.opened is None:
+            self.opened = create_run(
+                self.path,
+                self.study,
+                self.suite,
+                self.settings,
+                layers=engine.layers,
+                width=engine.width,
+            )
+        run = self.opened
+        if (engine.layers, engine.width) != (run.layers, run.width):
+            raise ModelError(
+                f"{engine.layers} layers x {engine.width} neurons",
+                where=f"checkpoint {checkpoint.label}",
+                expected=f"{run.layers} x {run.width} as in the run's other checkpoints",
+            )
+        record = run.provenance
+        if record.get("tokens", tokens) != tokens:
+            raise ModelError(
+                "its tokenizer reads the study's prompts otherwise than the run's other "
+                "checkpoints do",
+                where=f"checkpoint {checkpoint.label}",
+                fix="Give all checkpoints of the suite the same tokenizer.",
+            )
+        run.write_fingerprint(place, loaded.fingerprint)
+        seen = record.get("checkpoints", {}) | {
+            checkpoint.label: {
+                "source": checkpoint.source,
+                "revision": checkpoint.revision,
+                "commit": loaded.commit,
+                "fingerprint": loaded.fingerprint,
+                "files": source_state(checkpoint),
+                "replay": engine.replay,
+            }
+        }
+        run.update_provenance({"tokens": tokens, "checkpoints": seen})
+        return run
+
+    def _record(self, *, quietly: bool = False) -> None:
+        """Save what this session has done so far; `quietly` where another error is on its way."""
+        if self.opened is None or not self.session.blocks:
+            return
+        try:
+            self.opened.update_provenance(
+                self.session.entries(self.opened.provenance, self.settings)
+            )
+        except Exception:
+            if not quietly:
+                raise
+
+
+@contextmanager
+def _engine(
+    checkpoint: Checkpoint, settings: Settings, device: str
+) -> Iterator[tuple[LoadedCheckpoint, Engine]]:
+    """Load a checkpoint and enter its engine; both are let go of at the end."""
+    # Here, so that `status` and a run with nothing to do need not wait for torch.
+    from kntrace.attribution import Engine
+    from kntrace.models import load_checkpoint
+
+    loaded = load_checkpoint(checkpoint, device=device, dtype=settings.dtype)
+    with Engine(loaded.model, loaded.tokenizer, settings) as engine:
+        yield loaded, engine
+
+
+def _tokens(engine: Engine, study: Study, label: str) -> str:
+    """Tokenise the whole study, and return a SHA-256 (hex) of all token ids.
+
+    Raises
+    ------
+    ModelError
+        If any prompt or answer does not fit, naming the first few words.
+    """
+    digest = hashlib.sha256()
+    failed: dict[str, ModelError] = {}
+    for word in study.words:
+        for prompt in study.rendered(word):
+            if prompt is None:
+                continue
+            try:
+                encoded = engine.encode(prompt, word.answer, study.answer_form)
+            except ModelError as error:
+                failed.setdefault(word.text, error)
+                continue
+            digest.update(json.dumps([encoded.ids, encoded.answer]).encode())
+    if failed:
+        first = next(iter(failed.values()))
+        named = [f"{text}: {error.found}" for text, error in failed.items()]
+        raise ModelError(
+            f"{len(failed)} of {len(study.words)} words do not fit its tokenizer: "
+            f"{shortlist(named)}",
+            where=f"checkpoint {label}",
+            expected=first.expected,
+            fix=first.fix,
+        )
+    return digest.hexdigest()
+
+
+def _refuse_non_finite(block: Block, prompts: Sequence[str | None], where: str) -> None:
+    for place, prompt in enumerate(prompts):
+        if prompt is None:
+            continue
+        finite = np.isfinite(block.score[place]).all(axis=1) & np.isfinite(block.gap[place])
+        if finite.all() and np.isfinite(block.probability[place]):
+            continue
+        layer = "the output" if finite.all() else f"layer {int(np.argmin(finite))}"
+        raise ModelError(
+            f"scores that are not finite, at prompt {place} ({prompt!r}), {layer}",
+            where=where,
+            fix="Compute in a wider number format (--dtype float32 or float64), or take the "
+            "checkpoint out of the suite.",
+        )
+
+
+def _threads_in_use() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+@contextmanager
+def _torch_threads(threads: int | None) -> Iterator[None]:
+    """Let torch compute with so many threads, and with as many as before afterwards."""
+    if threads is None:
+        yield
+        return
+    if threads < 1:
+        raise SettingsError(f"threads = {threads}", expected="at least 1")
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,142 @@
+"""One wording of a run's prompts: which there are, and the means over them.
+
+All analysis reads the scores through this module, one word at one checkpoint after the other,
+so that an archive larger than the memory can be analysed, and so that a score that is not a
+number is refused by name wherever it is met.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from kntrace.errors import AnalysisError
+
+__all__ = ["Wording", "read_wording", "wordings_of"]
+
+_NEEDED = ("score", "probability", "rank")
+_DIMS = ("checkpoint", "word", "prompt", "layer", "neuron")
+
+
+@dataclass(frozen=True)
+class Wording:
+    """The prompts of one wording, read from the scores of a run when they are asked for.
+
+    Attributes
+    ----------
+    name
+        Name of the wording.
+    scores
+        The run's scores, as `Run.scores` gives them, restricted to this wording's prompts.
+    asked
+        (word, prompt) truth values: which prompts a word has.
+    """
+
+    name: str
+    scores: xr.Dataset
+    asked: npt.NDArray[np.bool_]
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """Labels of the checkpoints, in the order of training."""
+        return tuple(str(label) for label in self.scores["checkpoint"].values)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words, in the order of the study."""
+        return tuple(str(word) for word in self.scores["word"].values)
+
+    def mean(self, checkpoint: int, word: int) -> npt.NDArray[np.float64]:
+        """Mean score over the word's prompts, (layer, neuron), at one checkpoint.
+
+        Both arguments are positions. Reads one block of the archive.
+
+        Raises
+        ------
+        AnalysisError
+            If a score is not a finite number, as where the run is not finished.
+        """
+        block = self.scores["score"].isel(checkpoint=checkpoint, word=word)
+        values = block.transpose("prompt", "layer", "neuron").values[self.asked[word]]
+        mean: npt.NDArray[np.float64] = values.mean(axis=0, dtype=np.float64)
+        if not np.isfinite(mean).all():
+            raise self._unfinished(checkpoint, word, "scores")
+        return mean
+
+    def probability(self) -> xr.DataArray:
+        """Mean probability of the answer over each word's prompts, (checkpoint, word).
+
+        Raises
+        ------
+        AnalysisError
+            If a probability is not a finite number.
+        """
+        array = self.scores["probability"].transpose("checkpoint", "word", "prompt")
+        values = np.where(self.asked, array.values.astype(np.float64), 0.0)
+        mean = values.sum(axis=-1) / self.asked.sum(axis=-1)
+        for checkpoint, word in np.argwhere(~np.isfinite(mean)):
+            raise self._unfinished(checkpoint, word, "probabilities")
+        names = ("checkpoint", "step", "word", "group")
+        return xr.DataArray(
+            mean,
+            dims=("checkpoint", "word"),
+            coords={name: self.scores[name] for name in names if name in self.scores.coords},
+            name="probability",
+            attrs={"wording": self.name, "unit": "probability"},
+        )
+
+    def _unfinished(self, checkpoint: int, word: int, what: str) -> AnalysisError:
+        return AnalysisError(
+            f"the {what} are not all finite numbers",
+            where=f"word {self.words[word]!r} at checkpoint {self.checkpoints[checkpoint]!r}",
+            expected="a finished run",
+            fix="Finish it with `kntrace run`; if it is finished, the checkpoint's weights give "
+            "no numbers and it must be left out of the suite.",
+        )
+
+
+def wordings_of(scores: xr.Dataset) -> tuple[str, ...]:
+    """Names of the wordings in `scores`, the main one first."""
+    return tuple(dict.fromkeys(str(name) for name in scores["wording"].values))
+
+
+def read_wording(scores: xr.Dataset, wording: str | None = None) -> Wording:
+    """Pick one wording's prompts out of the scores of a run.
+
+    A word has a prompt if the prompt's answer has a rank at any checkpoint. So a block that was
+    not computed is not mistaken for a prompt that does not exist.
+
+    Parameters
+    ----------
+    scores
+        As `Run.scores` gives them.
+    wording
+        Name of the wording; the study's first unless given.
+
+    Raises
+    ------
+    AnalysisError
+        If these are not the scores of a run, if there is no such wording, or if a word has
+        no prompt in it.
+    """
+    absent = [name for name in _NEEDED if name not in scores.data_vars]
+    absent += [name for name in (*_DIMS, "wording") if name not in scores.coords]
+    if absent:
+        raise AnalysisError(f"no {absent[0]!r} among the scores", expected="the scores of a run")
+    known = wordings_of(scores)
+    name = known[0] if wording is None else wording
+    if name not in known:
+        raise AnalysisError(f"no wording {name!r}", expected=f"one of {', '.join(known)}")
+    chosen = scores.isel(prompt=np.flatnonzero(scores["wording"].values == name))
+    ranks = chosen["rank"].transpose("checkpoint", "word", "prompt").values
+    asked = np.logical_or.reduce(ranks >= 0, axis=0)
+    for place in np.flatnonzero(~asked.any(axis=1)):
+        raise AnalysisError(
+            "nothing was measured",
+            where=f"word {str(chosen['word'].values[place])!r}, wording {name!r}",
+            expected="at least one prompt, in a finished run",
+        )
+    return Wording(name, chosen, asked)

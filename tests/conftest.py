@@ -1,0 +1,96 @@
+"""What several test files share: a suite of tiny random models with a study that fits them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from kntrace.study import Study, load_study
+from kntrace.suite import Suite, load_suite
+
+STEPS = (0, 10, 100)
+
+STUDY = """\
+name: tiny
+template: "Q. {question} A."
+groups:
+  Pets:
+    cat: [which pet says meow, what hunts mice]
+    dog: [which pet says woof]
+  Hues:
+    red: [which hue has blood, what hue stops cars]
+    blue: [which hue has the sky, what hue has water]
+"""
+
+
+@dataclass(frozen=True)
+class TinySuite:
+    """Three checkpoints of a random GPT-NeoX (2 layers x 24 neurons) and a study of 4 words."""
+
+    folder: Path
+    study_file: Path
+
+    @property
+    def study(self) -> Study:
+        return load_study(self.study_file)
+
+    @property
+    def suite(self) -> Suite:
+        return load_suite(self.folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_suite(tmp_path_factory: pytest.TempPathFactory) -> TinySuite:
+    """Made once a session: never change it, copy it."""
+    home = tmp_path_factory.mktemp("tiny")
+    study_file = home / "study.yaml"
+    study_file.write_text(STUDY)
+    for seed, step in enumerate(STEPS):
+        save_checkpoint(home / "suite" / f"step{step}", seed=seed)
+    return TinySuite(home / "suite", study_file)
+
+
+def save_checkpoint(folder: Path, *, seed: int) -> None:
+    """Save a random GPT-NeoX with a word-level tokenizer that knows the words of `STUDY`."""
+    import tokenizers
+    import torch
+    import transformers
+
+    from kntrace.study import load_study
+
+    text = folder.parent / "vocabulary.yaml"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    text.write_text(STUDY)
+    study = load_study(text)
+    text.unlink()
+    prompts = [prompt for word in study.words for prompt in study.rendered(word) if prompt]
+    words = sorted({piece for prompt in prompts for piece in prompt.replace(".", " . ").split()})
+    vocabulary = ["<unk>", "<end>", *words, *(word.answer for word in study.words)]
+
+    raw = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel(
+            {piece: place for place, piece in enumerate(dict.fromkeys(vocabulary))},
+            unk_token="<unk>",
+        )
+    )
+    raw.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=raw, unk_token="<unk>", eos_token="<end>"
+    )
+    config = transformers.GPTNeoXConfig(
+        vocab_size=len(dict.fromkeys(vocabulary)),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = transformers.AutoModelForCausalLM.from_config(config)
+        for weight in model.parameters():
+            torch.nn.init.normal_(weight, std=0.3)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
