@@ -317,7 +317,7 @@ GROUPS = {"Animals": ["Cat", "Dog"], "Colours": ["Red"]}
 @pytest.mark.parametrize("kind", ["dict", "json", "yaml"])
 def test_the_plain_form_with_groups(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path, PLAIN, "questions.json")
-    groups = {
+    groups: Any = {
         "dict": GROUPS,
         "json": tmp_path / "groups.json",
         "yaml": str(tmp_path / "groups.yaml"),

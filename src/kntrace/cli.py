@@ -77,6 +77,11 @@ def _bars(quiet: bool) -> Iterator[Progress]:
         yield progress
 
 
+def _say(result: object) -> None:
+    """Print a result as it describes itself; words of a study are text, never markup."""
+    out.print(str(result), markup=False, soft_wrap=True)
+
+
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
@@ -94,15 +99,13 @@ def demo(
     with _bars(quiet) as progress:
         result = run_demo(out_dir, world=world, seed=seed, tell=err.print, progress=progress)
     analysis, took = result.analysis, result.seconds
-    out.print(analysis.contrasts["emd"], markup=False)
-    out.print()
-    out.print(analysis.verdict, markup=False)
+    _say(analysis)
     out.print()
     parts = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in took.items())
-    out.print(f"Took {sum(took.values()):.0f} s ({parts}).", markup=False)
-    out.print(f"Run folder  {result.run}", markup=False, soft_wrap=True)
-    out.print(f"Figures     {result.run / 'figures'}", markup=False, soft_wrap=True)
-    out.print(f"Report      {result.report}", markup=False, soft_wrap=True)
+    _say(f"Took {sum(took.values()):.0f} s ({parts}).")
+    _say(f"Run folder  {result.run}")
+    _say(f"Figures     {result.run / 'figures'}")
+    _say(f"Report      {result.report}")
 
 
 @app.command()
@@ -130,7 +133,7 @@ def grow(
             steps=steps,
             progress=progress,
         )
-    out.print(f"{len(suite)} checkpoints, study.yaml and suite.yaml in {folder}", markup=False)
+    _say(f"{len(suite)} checkpoints, study.yaml and suite.yaml in {folder}")
 
 
 @app.command("suite")
@@ -197,7 +200,7 @@ def run_sweep(
     if as_json:
         _print_json({"run": finished.path, "missing": len(finished.missing())})
         return
-    out.print(f"Done: {finished.path}. Next: kntrace analyse {finished.path}", markup=False)
+    _say(f"Done: {finished.path}. Next: kntrace analyse {finished.path}")
 
 
 @app.command()
@@ -209,7 +212,7 @@ def status(run: RunFolder, as_json: AsJson = False) -> None:
     if as_json:
         _print_json(found.to_dict())
         return
-    out.print(found, markup=False)
+    _say(found)
 
 
 @app.command()
@@ -251,10 +254,7 @@ def analyse(
     if as_json:
         print((opened.path / "analysis" / "contrast.json").read_text(encoding="utf-8"))
         return
-    for contrast in found.contrasts.values():
-        out.print(contrast, markup=False)
-        out.print()
-    out.print(found.verdict, markup=False)
+    _say(found)
 
 
 @app.command()
@@ -264,7 +264,7 @@ def report(run: RunFolder) -> None:
     from kntrace.report import write_report
 
     opened = kntrace.open_run(run)
-    out.print(write_report(opened, load_analysis(opened)), markup=False, soft_wrap=True)
+    _say(write_report(opened, load_analysis(opened)))
 
 
 def _version(show: bool) -> None:

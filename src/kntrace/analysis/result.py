@@ -14,7 +14,7 @@ from kntrace.verdict import Verdict
 __all__ = ["Analysis"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Analysis:
     """Results of `analyse`; all but `verdicts` are of the study's main wording.
 
@@ -66,3 +66,29 @@ class Analysis:
     verdict: Verdict
     verdicts: dict[str, Verdict]
     notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        first = next(iter(self.contrasts.values()))
+        width = max(len(name) for name in self.contrasts)
+        head = f"{'distance':<{width}} {'AUC':>7} {'chance':>7} {'p':>6} {'above':>8} {'chance':>8}"
+        rows = [
+            f"{name:<{width}} {row['auc']:>7.3f} {row['auc_chance']:>7.3f} {row['p']:>6.3f}"
+            f" {row['share_above']:>8.1%} {row['chance']:>8.1%}"
+            for name, row in ((name, found.overall) for name, found in self.contrasts.items())
+        ]
+        rule = "─" * len(head)
+        table = [rule, head, rule, *rows, rule]
+        legend = [
+            "probability_curve: the baseline, which knows only when a word was learnt;",
+            "| probability_curve: with its ranks regressed out",
+        ]
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join(
+            [str(first), "", *table, *legend, "", str(self.overlap), *notes, "", str(self.verdict)]
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Analysis({len(self.distances)} distances, k = {self.k}, "
+            f"verdict: {self.verdict.answer})"
+        )

@@ -24,6 +24,8 @@ __all__ = ["CheckedStore", "chunk_name", "existing", "intact"]
 
 _CHECKSUM_BYTES = 4
 _CHUNK = re.compile(r"c((?:\.\d+)+)")
+# The same with the array it belongs to, also for arrays whose chunks lie in nested folders.
+_KEY = re.compile(r"(.+)/(c(?:[./]\d+)*)")
 
 
 def chunk_name(variable: str, *index: int) -> str:
@@ -74,20 +76,21 @@ def intact(chunk: Path) -> bool:
 
 
 class CheckedStore(LocalStore):
-    """A zarr store on a folder whose damaged chunks are reported by the block they belong to.
+    """A zarr store on a folder that says which of its chunks is damaged.
 
-    zarr itself would say only that a checksum differs, not where.
+    All of its arrays have to use the `crc32c` codec last. zarr itself would say only that a
+    checksum differs, not where.
     """
 
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
         """Read one object; raises `RunError` if it is a chunk that fails its checksum."""
         data = await super().get(key, prototype, byte_range)
-        folder, _, name = key.rpartition("/")
-        if data is None or byte_range is not None or _CHUNK.fullmatch(name) is None:
+        match = _KEY.fullmatch(key)
+        if data is None or byte_range is not None or match is None:
             return data
         if not passes(data.to_bytes()):
             raise RunError(
-                f"chunk {name} of {folder!r} is damaged",
+                f"chunk {match[2]} of {match[1]!r} is damaged",
                 where=self.root,
                 fix="See `kntrace status`; `kntrace run` with the same study and suite "
                 "computes damaged blocks again.",

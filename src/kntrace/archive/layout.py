@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +21,21 @@ from kntrace.settings import Settings
 from kntrace.study import Study
 from kntrace.suite import Suite
 
-__all__ = ["FINGERPRINT_BYTES", "FORMAT", "coordinates", "create_arrays", "open_dataset", "sizes"]
+__all__ = [
+    "FINGERPRINT_BYTES",
+    "FORMAT",
+    "coordinates",
+    "create_arrays",
+    "labelled_as",
+    "open_dataset",
+    "open_variable",
+    "sizes",
+]
 
 FORMAT = 1
 FINGERPRINT_BYTES = 32
+
+_OPENING = threading.Lock()
 
 
 def sizes(study: Study, suite: Suite, layers: int, width: int) -> dict[str, int]:
@@ -36,6 +48,16 @@ def sizes(study: Study, suite: Suite, layers: int, width: int) -> dict[str, int]
         "neuron": width,
         "byte": FINGERPRINT_BYTES,
     }
+
+
+def labelled_as(
+    dataset: xr.Dataset, study: Study, suite: Suite, lengths: Mapping[str, int]
+) -> bool:
+    """Whether the opened archive has all variables, and the labels of this study and suite."""
+    wanted = coordinates(study, suite, lengths)
+    return set(dataset.variables) == {*VARIABLES, *wanted} and all(
+        dataset[name].values.tolist() == values.tolist() for name, (_, values) in wanted.items()
+    )
 
 
 def coordinates(
@@ -121,3 +143,15 @@ def open_dataset(scores: Path) -> xr.Dataset:
         cache=False,
         consolidated=False,
     )
+
+
+def open_variable(scores: Path, name: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
+    """Open one variable so that what is written to it is stored, whatever it is.
+
+    zarr would leave out chunks that hold nothing but the fill value; here a block is done
+    because it was written, not because of its values.
+    """
+    # The option of `open_array` reaches only new arrays; those that exist take the global one
+    # as they find it, hence the lock.
+    with _OPENING, zarr.config.set({"array.write_empty_chunks": True}):
+        return zarr.open_array(LocalStore(scores, read_only=mode == "r"), path=name, mode=mode)

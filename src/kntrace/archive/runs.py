@@ -20,7 +20,6 @@ import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
-from zarr.storage import LocalStore
 
 from kntrace.archive import chunks, folder, layout
 from kntrace.archive.frozen import read_copies, write_copies
@@ -224,14 +223,7 @@ class Run:
 
     def _array(self, name: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
         if (name, mode) not in self._arrays:
-            # Chunks that hold only the fill value are chunks all the same: a block is done
-            # because it was written, not because of its values.
-            self._arrays[name, mode] = zarr.open_array(
-                LocalStore(self._scores, read_only=mode == "r"),
-                path=name,
-                mode=mode,
-                config={"write_empty_chunks": True},
-            )
+            self._arrays[name, mode] = layout.open_variable(self._scores, name, mode)
         return self._arrays[name, mode]
 
     def _write(self, name: str, index: tuple[int, ...], value: npt.NDArray[Any]) -> None:
@@ -307,10 +299,9 @@ def open_run(path: str | Path) -> Run:
     path = Path(path)
     _refuse_no_run(path)
     try:
-        attributes = dict(zarr.open_group(LocalStore(path / folder.SCORES), mode="r").attrs)
         dataset = layout.open_dataset(path / folder.SCORES)
         found = {str(dim): size for dim, size in dataset.sizes.items()}
-        version, layers, width = attributes["kntrace_format"], found["layer"], found["neuron"]
+        version, layers, width = dataset.attrs["kntrace_format"], found["layer"], found["neuron"]
     except Exception as error:
         # Damaged metadata can fail anywhere inside zarr and xarray, with any error.
         raise RunError(
@@ -325,14 +316,14 @@ def open_run(path: str | Path) -> Run:
             expected=f"format {layout.FORMAT}",
             fix="Use the version of kntrace that made it.",
         )
-    study, suite, settings = read_copies(path, attributes)
+    study, suite, settings = read_copies(path, dataset.attrs)
     run = Run(path, study, suite, settings, layers=layers, width=width)
-    wanted = {dim: size for dim, size in run.sizes.items() if dim in found}
-    labels = layout.coordinates(study, suite, run.sizes)
-    if found != wanted or any(
-        dataset[name].values.tolist() != values.tolist() for name, (_, values) in labels.items()
-    ):
-        raise RunError("its labels are not those of its study and suite", where=path)
+    if found != run.sizes or not layout.labelled_as(dataset, study, suite, run.sizes):
+        raise RunError(
+            "its variables and labels are not those of its study and suite",
+            where=path / folder.SCORES,
+            fix="Bring the folder back from a copy, or remove it and run again.",
+        )
     return run
 
 
@@ -352,9 +343,9 @@ def resume_run(path: str | Path, study: Study, suite: Suite, settings: Settings)
     folder.refuse_foreign(path)
     if not (path / folder.SCORES).is_dir():
         return None
+    folder.remove_leftovers(path)
     run = open_run(path)
     refuse_changes(path, (run.study, run.suite, run.settings), (study, suite, settings))
-    folder.remove_leftovers(path)
     return run
 
 

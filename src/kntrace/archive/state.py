@@ -12,6 +12,8 @@ from kntrace.progress import Progress, silent
 
 __all__ = ["CheckpointStatus", "Status", "status"]
 
+_SHOWN = 20
+
 
 @dataclass(frozen=True)
 class CheckpointStatus:
@@ -64,7 +66,10 @@ class Status:
             parts += [f"{row.missing} missing"] if row.missing else []
             parts += [f"{row.damaged} damaged"] if row.damaged else []
             lines.append(f"  {row.label}: {', '.join(parts)}")
-        lines += [f"damaged: {label} · {word}" for label, word in self.damaged]
+        shown = self.damaged[:_SHOWN]
+        lines += [f"damaged: {label} · {word}" for label, word in shown]
+        if len(self.damaged) > len(shown):
+            lines.append(f"damaged: {len(self.damaged) - len(shown)} more")
         if not self.complete:
             lines.append("`kntrace run` with the same study, suite and --out does the rest.")
         return "\n".join(lines)

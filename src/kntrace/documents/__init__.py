@@ -12,6 +12,7 @@ from kntrace.documents.explain import (
     explain,
     name_of_file,
     nearest,
+    nearest_path,
     one_name,
     validate,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "explain",
     "name_of_file",
     "nearest",
+    "nearest_path",
     "one_name",
     "parse_document",
     "read_document",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -110,6 +111,16 @@ def nearest(found: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | N
     by_lower = {name.lower(): name for name in known}
     close = difflib.get_close_matches(found.lower(), by_lower, n=1, cutoff=cutoff)
     return f"Did you mean {by_lower[close[0]]!r}?" if close else None
+
+
+def nearest_path(path: Path) -> str | None:
+    """Return "Did you mean …?" with the file or folder beside `path` whose name is closest."""
+    try:
+        names = [child.name for child in path.parent.iterdir()]
+    except (OSError, ValueError):
+        return None
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f"Did you mean {str(path.parent / close[0])!r}?" if close else None
 
 
 def validate(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import ScalarNode
 from ruamel.yaml.resolver import VersionedResolver
 
+from kntrace.documents.explain import nearest_path
 from kntrace.documents.nodes import Document, Event, Limits, Scalar, compose
 from kntrace.errors import InputError
 
@@ -70,7 +70,7 @@ def _bytes(path: Path, error: type[InputError], what: str) -> bytes:
             content = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise error(
-            f"there is no file {str(path)!r}", expected=what, fix=_similar_file(path)
+            f"there is no file {str(path)!r}", expected=what, fix=nearest_path(path)
         ) from None
     except IsADirectoryError:
         raise error("this is a folder", where=path, expected=what) from None
@@ -87,15 +87,6 @@ def _bytes(path: Path, error: type[InputError], what: str) -> bytes:
             fix="Is it the right file?",
         )
     return content
-
-
-def _similar_file(path: Path) -> str | None:
-    try:
-        names = [child.name for child in path.parent.iterdir() if child.is_file()]
-    except OSError:
-        return None
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f"Did you mean {str(path.parent / close[0])!r}?" if close else None
 
 
 def _decode(content: bytes, name: str, error: type[InputError]) -> str:

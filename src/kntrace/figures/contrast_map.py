@@ -9,7 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from kntrace.analysis import Analysis
-from kntrace.figures.style import PAGE, brackets, dividers, new_figure, word_ticks
+from kntrace.figures.style import (
+    PAGE,
+    brackets,
+    colour_map,
+    dividers,
+    new_figure,
+    word_ticks,
+)
 
 __all__ = ["ALT", "TITLE", "draw", "prepare"]
 
@@ -54,12 +61,11 @@ def draw(table: xr.Dataset) -> Figure:
     ratio = table["ratio"].values
     image = ax.imshow(
         np.clip(ratio, -_FARTHEST, _FARTHEST),
-        cmap="PuOr_r",
+        cmap=colour_map("PuOr_r"),
         vmin=-_FARTHEST,
         vmax=_FARTHEST,
         interpolation="nearest",
     )
-    image.cmap.set_bad("#c8c8c8")
     words, groups = [str(word) for word in table["word"].values], list(table["group"].values)
     word_ticks(ax, words, PAGE * 0.68)
     dividers(ax, groups, "#404040")

@@ -8,7 +8,14 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from kntrace.analysis import Analysis
-from kntrace.figures.style import PAGE, brackets, dividers, new_figure, word_ticks
+from kntrace.figures.style import (
+    PAGE,
+    brackets,
+    colour_map,
+    dividers,
+    new_figure,
+    word_ticks,
+)
 
 __all__ = ["ALT", "TITLE", "draw", "prepare"]
 
@@ -42,8 +49,7 @@ def draw(table: xr.DataArray) -> Figure:
     # A pair or two far from all others must not take up the whole scale.
     low, high = np.quantile(seen, [0.01, 0.99]) if len(seen) else (1.0, 1.0)
     norm = LogNorm(low, high) if low < high else None
-    image = ax.imshow(values, cmap="cividis", norm=norm, interpolation="nearest")
-    image.cmap.set_bad("#e8e8e8")
+    image = ax.imshow(values, cmap=colour_map("cividis"), norm=norm, interpolation="nearest")
     words, groups = [str(word) for word in table["word"].values], list(table["group"].values)
     word_ticks(ax, words, PAGE * 0.75)
     dividers(ax, groups)

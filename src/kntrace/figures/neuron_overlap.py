@@ -7,7 +7,14 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from kntrace.analysis import Analysis
-from kntrace.figures.style import PAGE, brackets, dividers, new_figure, word_ticks
+from kntrace.figures.style import (
+    PAGE,
+    brackets,
+    colour_map,
+    dividers,
+    new_figure,
+    word_ticks,
+)
 
 __all__ = ["ALT", "TITLE", "draw", "prepare"]
 
@@ -40,8 +47,7 @@ def draw(table: xr.DataArray) -> Figure:
     """Draw the heat map at page width; chance is marked on the colour bar."""
     figure = new_figure(PAGE, PAGE * 0.9)
     ax = figure.add_subplot()
-    image = ax.imshow(table.values, cmap="viridis", vmin=0, interpolation="nearest")
-    image.cmap.set_bad("#e8e8e8")
+    image = ax.imshow(table.values, cmap=colour_map("viridis"), vmin=0, interpolation="nearest")
     words, groups = [str(word) for word in table["word"].values], list(table["group"].values)
     word_ticks(ax, words, PAGE * 0.75)
     dividers(ax, groups)

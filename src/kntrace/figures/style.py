@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -19,6 +20,7 @@ __all__ = [
     "COLUMN",
     "PAGE",
     "brackets",
+    "colour_map",
     "dividers",
     "group_colours",
     "new_figure",
@@ -105,6 +107,11 @@ def group_colours(groups: Sequence[str]) -> dict[str, tuple[str, str]]:
         group: (_COLOURS[place % len(_COLOURS)], _STYLES[place // len(_COLOURS) % len(_STYLES)])
         for place, group in enumerate(groups)
     }
+
+
+def colour_map(name: str) -> Colormap:
+    """The named colour map, with grey for what has no value."""
+    return mpl.colormaps[name].with_extremes(bad="#d9d9d9")
 
 
 def step_axis(ax: Axes, steps: NDArray[Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from pathlib import Path
@@ -16,6 +15,7 @@ from kntrace.documents import (
     Fault,
     clean_text,
     name_of_file,
+    nearest_path,
     one_name,
     read_document,
     validate,
@@ -71,11 +71,11 @@ def load_suite(source: str | Path, *, steps: Steps = None) -> Suite:
                 f"there is no folder or file {str(source)!r}, and for a hub repository of that "
                 "name no steps were given",
                 expected=_WHAT,
-                fix=_similar(path) or f"For a repository, give steps: {STEP_FORMS}.",
+                fix=nearest_path(path) or f"For a repository, give steps: {STEP_FORMS}.",
             )
         return _from_hub(str(source), wanted)
     raise SuiteError(
-        f"there is no folder or file {str(source)!r}", expected=_WHAT, fix=_similar(path)
+        f"there is no folder or file {str(source)!r}", expected=_WHAT, fix=nearest_path(path)
     )
 
 
@@ -84,15 +84,6 @@ def _is(path: Path, question: str) -> bool:
         return bool(getattr(path, question)())
     except (OSError, ValueError):  # a name too long, or with a NUL in it
         return False
-
-
-def _similar(path: Path) -> str | None:
-    try:
-        names = [child.name for child in path.parent.iterdir()]
-    except (OSError, ValueError):
-        return None
-    close = difflib.get_close_matches(path.name, names, n=1)
-    return f"Did you mean {str(path.parent / close[0])!r}?" if close else None
 
 
 # Folders
@@ -106,7 +97,7 @@ def _from_folder(path: Path, wanted: tuple[int, ...] | None) -> Suite:
     if (path / CONFIG).is_file():
         if complete:
             raise SuiteError(
-                f"the folder is a checkpoint itself and holds {len(complete)} others",
+                f"the folder is a checkpoint itself and holds others, such as {complete[0].name}",
                 where=path,
                 expected="one or the other",
                 fix=f"Move the checkpoints to a folder of their own, or list them in a {_FILE}.",
