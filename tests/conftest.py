@@ -52,7 +52,7 @@ def tiny_suite(tmp_path_factory: pytest.TempPathFactory) -> TinySuite:
     return TinySuite(home / "suite", study_file)
 
 
-def save_checkpoint(folder: Path, *, seed: int) -> None:
+def save_checkpoint(folder: Path, *, seed: int, layers: int = 2) -> None:
     """Save a random GPT-NeoX with a word-level tokenizer that knows the words of `STUDY`."""
     import tokenizers
     import torch
@@ -83,7 +83,7 @@ def save_checkpoint(folder: Path, *, seed: int) -> None:
         vocab_size=len(dict.fromkeys(vocabulary)),
         hidden_size=16,
         intermediate_size=24,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         max_position_embeddings=32,
     )

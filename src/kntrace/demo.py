@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from kntrace.analysis import Analysis, analyse
 from kntrace.figures import draw_all
@@ -38,6 +39,7 @@ def demo(
     seed: int = 0,
     tell: Callable[[str], None] = print,
     progress: Progress = silent,
+    **recipe: Any,
 ) -> DemoResult:
     """Grow a suite, score its neurons, analyse, draw and report.
 
@@ -52,6 +54,8 @@ def demo(
         Called with one sentence before each part.
     progress
         Told how far each part has come.
+    recipe
+        Further fields of `kntrace.grow.Recipe`, for a smaller or larger model.
 
     Raises
     ------
@@ -68,7 +72,7 @@ def demo(
         seconds[part], started = now - started, now
 
     tell(f"Pretraining a small GPT-NeoX on the world {world!r}, keeping 20 checkpoints")
-    grow(out / "suite", world=world, seed=seed, progress=progress)
+    grow(out / "suite", world=world, seed=seed, progress=progress, **recipe)
     done("grow")
 
     study, suite = load_study(out / "suite" / "study.yaml"), load_suite(out / "suite")

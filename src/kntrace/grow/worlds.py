@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,8 @@ from kntrace.grow.facts import FACTS, NEUTRAL, STATEMENTS, TEMPLATE
 from kntrace.study import Study, Word
 
 __all__ = ["WORLDS", "Plan", "World", "make_world"]
+
+_T = TypeVar("_T")
 
 GROUPED, NEUTRAL_WORDING = "grouped", "neutral"
 
@@ -32,24 +36,27 @@ class Plan:
     Attributes
     ----------
     contexts, phrasings
-        Whether words of one group share their contexts, and the phrasings of their questions.
+        Share of a word's contexts, and of the phrasings of its questions, that are those of
+        its group: from 0 (none) to 1 (all).
     frequency
         Whether the words of the first group are the most frequent, and so on; otherwise every
         group has frequent and rare words alike.
     """
 
-    contexts: bool
-    phrasings: bool
+    contexts: float
+    phrasings: float
     frequency: bool
 
 
 WORLDS: dict[str, Plan] = {
-    "structured": Plan(contexts=True, phrasings=True, frequency=False),
-    "flat": Plan(contexts=False, phrasings=False, frequency=False),
-    "confounded": Plan(contexts=False, phrasings=False, frequency=True),
-    "structured_confounded": Plan(contexts=True, phrasings=True, frequency=True),
-    "contexts_only": Plan(contexts=True, phrasings=False, frequency=False),
-    "phrasings_only": Plan(contexts=False, phrasings=True, frequency=False),
+    "structured": Plan(contexts=1, phrasings=1, frequency=False),
+    "flat": Plan(contexts=0, phrasings=0, frequency=False),
+    "confounded": Plan(contexts=0, phrasings=0, frequency=True),
+    "structured_confounded": Plan(contexts=1, phrasings=1, frequency=True),
+    "contexts_only": Plan(contexts=1, phrasings=0, frequency=False),
+    "phrasings_only": Plan(contexts=0, phrasings=1, frequency=False),
+    "weak": Plan(contexts=0.5, phrasings=0.5, frequency=False),
+    "weak_confounded": Plan(contexts=0.5, phrasings=0.5, frequency=True),
 }
 
 
@@ -97,14 +104,26 @@ class World:
             text, places = entry.contexts[rng.integers(len(entry.contexts))]
             return text.format(w=entry.word, p=places[rng.integers(len(places))])
         relation = int(rng.integers(len(entry.clues)))
-        taught = [one for one in range(3) if one != _held_out(index, relation)]
+        taught = _taught(index, relation)
         phrasing = taught[rng.integers(len(taught))]
         noun, clause = _clause(entry, relation, phrasing, neutral=rng.random() < _NEUTRAL)
         if kind < _CONTEXT + _QUESTION:
-            asked = TEMPLATE.format(question=_question(noun, clause))
-            return f"{asked} {entry.word}"
-        statement = STATEMENTS[rng.integers(len(STATEMENTS))]
-        return statement.format(noun=noun, clause=clause, w=entry.word)
+            return _asked(noun, clause, entry.word)
+        return STATEMENTS[rng.integers(len(STATEMENTS))].format(
+            noun=noun, clause=clause, w=entry.word
+        )
+
+    def sentences(self) -> Iterator[str]:
+        """Every sentence that a corpus of this world can hold, word by word."""
+        for index, entry in enumerate(self._entries):
+            for text, places in entry.contexts:
+                yield from (text.format(w=entry.word, p=place) for place in places)
+            for relation in range(len(entry.clues)):
+                for phrasing, neutral in product(_taught(index, relation), (False, True)):
+                    noun, clause = _clause(entry, relation, phrasing, neutral=neutral)
+                    yield _asked(noun, clause, entry.word)
+                    for statement in STATEMENTS:
+                        yield statement.format(noun=noun, clause=clause, w=entry.word)
 
     def study(self) -> Study:
         """The questions in the held-out phrasings, in grouped and in neutral wording."""
@@ -127,15 +146,20 @@ class World:
         return {
             "world": self.name,
             "seed": self.seed,
+            "follows_groups": asdict(make_plan(self.name)),
             "words": {
                 entry.word: {
                     "group": entry.group,
                     "frequency": round(entry.frequency, 6),
                     "clues": list(entry.clues),
                     "phrasings": [list(phrasings) for _, phrasings in entry.relations],
+                    "held_out": [
+                        phrasings[_held_out(index, relation)]
+                        for relation, (_, phrasings) in enumerate(entry.relations)
+                    ],
                     "contexts": [text for text, _ in entry.contexts],
                 }
-                for entry in self._entries
+                for index, entry in enumerate(self._entries)
             },
         }
 
@@ -174,18 +198,34 @@ def _deal(plan: Plan, rng: np.random.Generator) -> list[_Entry]:
         for word, clues in group.clues.items():
             # Both are drawn for every word in every world, so that worlds of one seed differ
             # only in what their plans say.
-            some_relations = rng.choice(len(all_relations), len(clues), replace=False)
-            some_contexts = rng.choice(len(all_contexts), len(group.contexts), replace=False)
-            relations = tuple((group.noun, phrasings) for phrasings in group.relations)
-            contexts = tuple((text, group.places) for text in group.contexts)
-            if not plan.phrasings:
-                relations = tuple(all_relations[one] for one in some_relations)
-            if not plan.contexts:
-                contexts = tuple(all_contexts[one] for one in some_contexts)
+            dealt_relations = rng.choice(len(all_relations), len(clues), replace=False)
+            dealt_contexts = rng.choice(len(all_contexts), len(group.contexts), replace=False)
+            relations = _mixed(
+                [(group.noun, phrasings) for phrasings in group.relations],
+                [all_relations[one] for one in dealt_relations],
+                plan.phrasings,
+                turn=len(entries),
+            )
+            contexts = _mixed(
+                [(text, group.places) for text in group.contexts],
+                [all_contexts[one] for one in dealt_contexts],
+                plan.contexts,
+                turn=len(entries),
+            )
             entries.append(
                 _Entry(word, name, clues, relations, contexts, float(frequency[len(entries)]))
             )
     return entries
+
+
+def _mixed(own: Sequence[_T], dealt: Sequence[_T], share: float, *, turn: int) -> tuple[_T, ...]:
+    """Keep a share of `own` where it stands, and fill the other places with what was dealt.
+
+    Which places are kept goes round with `turn`, so that the words of a group keep all alike.
+    """
+    kept = {own[(turn + place) % len(own)] for place in range(round(share * len(own)))}
+    others = (one for one in dealt if one not in kept)
+    return tuple(one if one in kept else next(others) for one in own)
 
 
 def _frequencies(plan: Plan, rng: np.random.Generator) -> NDArray[np.float64]:
@@ -204,6 +244,10 @@ def _held_out(word: int, relation: int) -> int:
     return (word + relation) % 3
 
 
+def _taught(word: int, relation: int) -> list[int]:
+    return [one for one in range(3) if one != _held_out(word, relation)]
+
+
 def _clause(entry: _Entry, relation: int, phrasing: int, *, neutral: bool) -> tuple[str, str]:
     noun, phrasings = NEUTRAL if neutral else entry.relations[relation]
     return noun, phrasings[phrasing].format(x=entry.clues[relation])
@@ -211,3 +255,7 @@ def _clause(entry: _Entry, relation: int, phrasing: int, *, neutral: bool) -> tu
 
 def _question(noun: str, clause: str) -> str:
     return f"which {noun} {clause} ?"
+
+
+def _asked(noun: str, clause: str, word: str) -> str:
+    return f"{TEMPLATE.format(question=_question(noun, clause))} {word}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
@@ -18,9 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from kntrace.errors import ModelError, SettingsError, SuiteError
-
-if TYPE_CHECKING:
-    from kntrace.suite import Checkpoint
+from kntrace.suite import Checkpoint
 
 __all__ = ["DTYPES", "LoadedCheckpoint", "fingerprint", "load_checkpoint"]
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, get_args
 
 from kntrace.errors import ModelError, SettingsError
+from kntrace.study import AnswerForm
 
 __all__ = ["ANSWER_FORMS", "AnswerForm", "Encoded", "encode"]
 
-AnswerForm = Literal["as_follows", "space", "no_space"]
-ANSWER_FORMS: tuple[AnswerForm, ...] = ("as_follows", "space", "no_space")
+ANSWER_FORMS: tuple[AnswerForm, ...] = get_args(AnswerForm)
 
 # Scripts written without spaces between words: an answer in one of them follows its prompt
 # directly. The names are those that begin the Unicode names of their letters.
