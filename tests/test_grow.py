@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections import Counter
 
 import numpy as np
@@ -11,16 +12,28 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging
 
 from kntrace.errors import SettingsError, SuiteError
 from kntrace.grow import WORLDS, grow, make_world, schedule
 from kntrace.grow.facts import FACTS
 from kntrace.grow.tokenizer import word_tokenizer
+from kntrace.models.tokens import encode
 from kntrace.study import load_study
+from kntrace.suite import load_suite
 
 TINY = {"layers": 1, "hidden": 16, "heads": 2, "steps": 6, "batch": 4, "checkpoints": 3}
 seeds = st.integers(0, 10_000)
 names = st.sampled_from(list(WORLDS))
+
+
+def truth(name, seed):
+    """What was dealt to each word."""
+    return make_world(name, seed).truth()["words"]
+
+
+def weights(folder, step=6):
+    return (folder / f"step{step}" / "model.safetensors").read_bytes()
 
 
 def test_every_clue_belongs_to_one_word():
@@ -31,75 +44,146 @@ def test_every_clue_belongs_to_one_word():
     assert set(clues.values()) == {1}
 
 
+def test_a_clue_is_never_a_word_or_part_of_another_sentence():
+    # Otherwise a sentence about one word would say something of another.
+    clues = {clue for group in FACTS.values() for word in group.clues.values() for clue in word}
+    words = {word for group in FACTS.values() for word in group.clues}
+    spoken = set()
+    for group in FACTS.values():
+        texts = (*group.contexts, *group.places, *sum(group.relations, ()))
+        spoken |= {token for text in texts for token in text.split()}
+    assert not clues & (words | spoken)
+
+
 @given(names, seeds)
 @settings(max_examples=20, deadline=None)
-def test_held_out_questions_never_stand_in_the_corpus(name, seed):
+def test_held_out_questions_can_never_stand_in_the_corpus(name, seed):
     world = make_world(name, seed)
-    corpus = {f" {line} " for line in world.corpus(3000, np.random.default_rng(seed))}
-    text = "\n".join(corpus)
+    everything = "\n".join(f" {sentence} " for sentence in world.sentences())
     study = world.study()
+    assert study.wordings == ("grouped", "neutral")
     for word in study.words:
-        for prompt in study.rendered(word):
+        prompts = study.rendered(word)
+        assert len(set(prompts)) == len(prompts) == 8
+        for prompt in prompts:
             # Neither as a question nor, by its clause, as a statement.
             clause = prompt.split("Q. which ")[1].split(" ?")[0].split(" ", 1)[1]
-            assert f" {clause} " not in text
+            assert f" {clause} " not in everything
+
+
+@given(names, seeds)
+@settings(max_examples=20, deadline=None)
+def test_each_question_has_one_answer(name, seed):
+    study = make_world(name, seed).study()
+    answers = {}
+    for word in study.words:
+        for prompt in study.rendered(word):
+            assert word.answer not in prompt.split()
+            assert answers.setdefault(prompt, word.answer) == word.answer
 
 
 @given(names, seeds)
 @settings(max_examples=10, deadline=None)
-def test_the_vocabulary_is_closed(name, seed):
+def test_the_corpus_holds_sentences_of_the_world_in_known_words(name, seed):
     world = make_world(name, seed)
-    known = set(world.vocabulary())
-    for line in world.corpus(500, np.random.default_rng(seed)):
-        assert set(line.split()) <= known
+    known, possible = set(world.vocabulary()), set(world.sentences())
+    assert set(world.corpus(500, np.random.default_rng(seed))) <= possible
+    for sentence in possible:
+        assert set(sentence.split()) <= known
     for word in world.study().words:
         for prompt in world.study().rendered(word):
             assert set(prompt.split()) <= known
 
 
-@given(seeds)
-@settings(max_examples=20, deadline=None)
-def test_groups_share_contexts_only_where_the_plan_says_so(seed):
-    for name, plan in WORLDS.items():
-        words = make_world(name, seed).truth()["words"].values()
-        by_group: dict[str, set[tuple[str, ...]]] = {}
-        for word in words:
-            by_group.setdefault(word["group"], set()).add(tuple(word["contexts"]))
-        shared = [len(contexts) == 1 for contexts in by_group.values()]
-        assert all(shared) if plan.contexts else not any(shared)
+def test_the_corpus_reaches_every_sentence():
+    world = make_world("flat")
+    possible = set(world.sentences())
+    seen = set(world.corpus(120_000, np.random.default_rng(0)))
+    assert len(seen) > 0.99 * len(possible)
+
+
+@given(names, seeds)
+@settings(max_examples=40, deadline=None)
+def test_contexts_and_phrasings_follow_the_groups_as_far_as_the_plan_says(name, seed):
+    plan = WORLDS[name]
+    shares = {"contexts": [], "phrasings": []}
+    for entry in truth(name, seed).values():
+        group = FACTS[entry["group"]]
+        assert len(set(entry["contexts"])) == len(group.contexts)
+        own = {"contexts": group.contexts, "phrasings": [list(one) for one in group.relations]}
+        for what, mine in own.items():
+            same = [a == b for a, b in zip(entry[what], mine, strict=True)]
+            shares[what].append(np.mean(same))
+    for what, wanted in (("contexts", plan.contexts), ("phrasings", plan.phrasings)):
+        # By chance, one in sixteen of those that are dealt is the group's own, in its place.
+        assert min(shares[what]) >= wanted
+        assert abs(np.mean(shares[what]) - (wanted + (1 - wanted) / 16)) < 0.1
 
 
 @given(seeds)
 @settings(max_examples=20, deadline=None)
-def test_frequency_follows_the_groups_only_where_the_plan_says_so(seed):
-    def means(name):
-        words = make_world(name, seed).truth()["words"].values()
-        groups = dict.fromkeys(word["group"] for word in words)
-        return [np.mean([w["frequency"] for w in words if w["group"] == group]) for group in groups]
+def test_in_a_flat_world_the_group_tells_nothing_of_contexts(seed):
+    words = truth("flat", seed)
+    sets = {word: set(entry["contexts"]) for word, entry in words.items()}
+    shared = {True: [], False: []}
+    for word, mine in sets.items():
+        for other, theirs in sets.items():
+            if word < other:
+                same = words[word]["group"] == words[other]["group"]
+                shared[same].append(len(mine & theirs))
+    # Two deals of 4 from 16 have one in common on average.
+    assert abs(np.mean(shared[True]) - np.mean(shared[False])) < 0.35
+    assert 0.7 < np.mean(shared[True] + shared[False]) < 1.3
 
-    confounded, flat = means("confounded"), means("flat")
-    assert confounded == sorted(confounded, reverse=True)
-    assert confounded[0] > 1.5 * confounded[-1]
-    assert max(flat) < 1.15 * min(flat)
+
+@given(names, seeds)
+@settings(max_examples=40, deadline=None)
+def test_frequency_follows_the_groups_only_where_the_plan_says_so(name, seed):
+    words = truth(name, seed).values()
+    frequencies = {group: [w["frequency"] for w in words if w["group"] == group] for group in FACTS}
+    means = [np.mean(values) for values in frequencies.values()]
+    assert sum(sum(values) for values in frequencies.values()) == pytest.approx(1, abs=1e-4)
+    if WORLDS[name].frequency:
+        assert means == sorted(means, reverse=True)
+        assert means[0] > 1.5 * means[-1]
+        in_order = [value for values in frequencies.values() for value in values]
+        assert in_order == sorted(in_order, reverse=True)
+    else:
+        assert max(means) < 1.15 * min(means)
+        assert all(max(values) > 1.6 * min(values) for values in frequencies.values())
+
+
+@given(seeds)
+@settings(max_examples=10, deadline=None)
+def test_worlds_of_one_seed_differ_only_in_what_their_plans_say(seed):
+    flat, contexts = truth("flat", seed), truth("contexts_only", seed)
+    for word, entry in flat.items():
+        for what in ("frequency", "clues", "phrasings", "held_out"):
+            assert entry[what] == contexts[word][what]
+    assert flat != truth("flat", seed + 1)
 
 
 def test_frequent_words_come_more_often():
     world = make_world("confounded")
     lines = world.corpus(20_000, np.random.default_rng(0))
     said = Counter(word for line in lines for word in line.split())
-    truth = world.truth()["words"]
-    for word, entry in truth.items():
+    for word, entry in truth("confounded", 0).items():
         assert said[word] == pytest.approx(20_000 * entry["frequency"], rel=0.25)
 
 
 def test_the_tokenizer_reads_a_prompt_as_it_was_trained():
     world = make_world("structured")
     tokenizer = word_tokenizer(world.vocabulary())
-    prompt = world.study().rendered("Cat")[0]
-    ids = tokenizer(prompt)["input_ids"]
-    assert ids[0] == tokenizer.bos_token_id
-    assert tokenizer.decode(ids[1:]) == prompt
-    assert tokenizer("zebra")["input_ids"][1] == tokenizer.unk_token_id
+    study = world.study()
+    for word in study.words:
+        for prompt in study.rendered(word):
+            encoded = encode(tokenizer, prompt, word.answer, study.answer_form)
+            assert encoded.ids[0] == tokenizer.bos_token_id
+            assert tokenizer.decode(encoded.ids[1:]) == prompt
+            assert [tokenizer.decode([token]) for token in encoded.answer] == [word.answer]
+    assert tokenizer("zebra")["input_ids"][1:] == [tokenizer.unk_token_id]
+    special = {tokenizer.pad_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id}
+    assert len(special) == 3
 
 
 @given(st.integers(1, 3000), st.integers(2, 60))
@@ -112,58 +196,190 @@ def test_schedules_begin_at_the_start_and_end_at_the_end(steps, checkpoints):
     assert kept == sorted(kept)
 
 
-def test_a_grown_suite_is_complete_and_repeatable(tmp_path):
-    torch.manual_seed(5)
-    expected = torch.rand(1)
-    torch.manual_seed(5)
-    suite = grow(tmp_path / "a", **TINY)
-    assert torch.equal(torch.rand(1), expected), "growing disturbed the caller's random numbers"
-    grow(tmp_path / "b", **TINY)
-    grow(tmp_path / "c", **{**TINY, "seed": 1})
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory):
+    """One tiny suite, grown while nothing but this machine can be reached."""
+    folder = tmp_path_factory.mktemp("grown") / "a"
+    told = []
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("growing asked the network")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse)
+        suite = grow(folder, **TINY, progress=lambda *what: told.append(what))
+    return folder, suite, told
+
+
+def test_a_grown_suite_is_complete(grown):
+    folder, suite, told = grown
+    assert suite == load_suite(folder)
     assert [checkpoint.step for checkpoint in suite] == [0, 3, 6]
-    weights = [
-        (tmp_path / name / "step6" / "model.safetensors").read_bytes() for name in ("a", "b", "c")
+    assert [checkpoint.label for checkpoint in suite] == ["step0", "step3", "step6"]
+    assert suite.checkpoints[0].tokens == 0 < suite.checkpoints[1].tokens
+    assert {path.name for path in folder.iterdir()} == {
+        *("step0", "step3", "step6", "recipe.json", "study.yaml", "suite.yaml"),
+        *("training.json", "world.yaml"),
+    }
+    assert (folder / "suite.yaml").read_text().count("folder: step") == 3
+    assert [(stage, done, total) for stage, done, total, _ in told] == [
+        ("grow", step, 6) for step in range(7)
     ]
-    assert weights[0] == weights[1] != weights[2]
-    assert (tmp_path / "a" / "step0" / "model.safetensors").read_bytes() != weights[0]
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "a" / "step6")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "a" / "step6")
-    study = load_study(tmp_path / "a" / "study.yaml")
-    assert study.wordings == ("grouped", "neutral")
+    assert "loss" in told[-1][3]
+    assert "answered" in told[-1][3]
+
+
+def test_a_checkpoint_is_an_ordinary_model(grown):
+    folder, _, _ = grown
+    assert len({weights(folder, step) for step in (0, 3, 6)}) == 3
+    model = AutoModelForCausalLM.from_pretrained(folder / "step6")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "step6")
+    study = load_study(folder / "study.yaml")
+    assert study == make_world("structured", 0).study()
     assert sum(len(words) for words in study.groups.values()) == 38
     ids = tokenizer(study.rendered("Cat")[0], return_tensors="pt")["input_ids"]
+    assert ids[0, 0] == tokenizer.bos_token_id == model.config.bos_token_id
     assert torch.isfinite(model(ids).logits).all()
-    record = json.loads((tmp_path / "a" / "training.json").read_text())
+
+
+def test_the_record_agrees_with_the_checkpoint(grown):
+    folder, suite, _ = grown
+    record = json.loads((folder / "training.json").read_text())
     assert len(record["loss"]) == 6
     assert record["loss"][-1] < record["loss"][0]
     assert [state["step"] for state in record["checkpoints"]] == [0, 3, 6]
-    assert not list(tmp_path.glob("*/.*"))
+    assert [state["tokens"] for state in record["checkpoints"]] == [c.tokens for c in suite]
+    assert record["recipe"] == json.loads((folder / "recipe.json").read_text())
+    # The same questions, asked one by one of the saved model.
+    model = AutoModelForCausalLM.from_pretrained(folder / "step6").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "step6")
+    study = load_study(folder / "study.yaml")
+    found = {}
+    for word in study.words:
+        for (wording, _), prompt in zip(study.slots, study.rendered(word), strict=True):
+            encoded = encode(tokenizer, prompt, word.answer)
+            with torch.no_grad():
+                logits = model(torch.tensor([encoded.ids])).logits[0, -1]
+            (answer,) = encoded.answer
+            found.setdefault((wording, word.group), []).append(
+                (float(logits.softmax(-1)[answer]), int(logits.argmax()), answer)
+            )
+    last = record["checkpoints"][-1]
+    for (wording, group), answers in found.items():
+        probability = np.mean([p for p, _, _ in answers])
+        right = np.mean([given == wanted for _, given, wanted in answers])
+        assert last["probability_by_group"][wording][group] == pytest.approx(probability, rel=1e-4)
+        assert last["accuracy_by_group"][wording][group] == pytest.approx(right)
+
+
+def test_the_same_seed_gives_the_same_weights_whatever_the_caller_has_set(grown, tmp_path):
+    folder, _, _ = grown
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    before = torch.get_num_threads(), logging.get_verbosity()
+    logging.set_verbosity_info()
+    torch.manual_seed(5)
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(2)
+    try:
+        with torch.no_grad():
+            grow(tmp_path / "b", **TINY)
+        assert torch.get_default_dtype() == torch.float64
+        assert torch.get_num_threads() == 2
+        assert not torch.are_deterministic_algorithms_enabled()
+        assert logging.get_verbosity() == logging.INFO
+        assert logging.is_progress_bar_enabled()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_num_threads(before[0])
+        logging.set_verbosity(before[1])
+    assert torch.equal(torch.rand(1), expected), "growing disturbed the caller's random numbers"
+    for step in (0, 3, 6):
+        assert weights(tmp_path / "b", step) == weights(folder, step)
+
+
+def test_another_seed_gives_other_weights_and_another_dealing(grown, tmp_path):
+    folder, _, _ = grown
+    grow(tmp_path / "c", **TINY, seed=1)
+    grow(tmp_path / "d", **TINY, seed=1, world_seed=0)
+    assert weights(tmp_path / "c", 0) != weights(folder, 0)
+    worlds = [(place / "world.yaml").read_text() for place in (folder, *sorted(tmp_path.iterdir()))]
+    assert worlds[0] == worlds[2] != worlds[1]
+    assert weights(tmp_path / "c", 0) == weights(tmp_path / "d", 0), "initial weights hang on seed"
+    assert weights(tmp_path / "c") != weights(tmp_path / "d")
+
+
+def test_checkpoints_can_be_given_as_steps(tmp_path, grown):
+    suite = grow(tmp_path / "e", **{**TINY, "checkpoints": [0, 2, 3]})
+    assert [checkpoint.step for checkpoint in suite] == [0, 2, 3]
+    assert weights(tmp_path / "e", 3) == weights(grown[0], 3)
+    assert grow(tmp_path / "e", **{**TINY, "checkpoints": (0, 2, 3)}) == suite
 
 
 def test_a_finished_suite_is_kept_and_another_recipe_refused(tmp_path):
     grow(tmp_path, **TINY)
     before = (tmp_path / "step6" / "model.safetensors").stat().st_mtime_ns
-    grow(tmp_path, **TINY)
+    told = []
+    grow(tmp_path, **TINY, progress=lambda *what: told.append(what))
+    assert told == [("grow", 6, 6, "this suite was there already")]
+    with pytest.raises(SuiteError, match=r"\(seed 0 -> 3\)"):
+        grow(tmp_path, **TINY, seed=3, world_seed=0)
     assert (tmp_path / "step6" / "model.safetensors").stat().st_mtime_ns == before
-    with pytest.raises(SuiteError, match="seed 0 -> 3"):
-        grow(tmp_path, **{**TINY, "seed": 3})
 
 
-def test_an_unfinished_suite_is_begun_anew(tmp_path):
+@pytest.mark.parametrize("stop", [0, 4])
+def test_a_growth_cut_short_is_begun_anew(stop, tmp_path, grown):
+    def interrupt(stage, done, total, detail=""):
+        if done == stop:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        grow(tmp_path, **TINY, progress=interrupt)
+    assert not (tmp_path / "suite.yaml").exists()
+    # As a kill in the midst of saving leaves them: a folder half written, and a file.
+    (tmp_path / ".step6.partial").mkdir()
+    (tmp_path / ".step6.partial" / "config.json").write_text("{")
+    (tmp_path / ".study.yaml.partial").write_text("name")
+    assert len(grow(tmp_path, **TINY)) == 3
+    assert weights(tmp_path) == weights(grown[0])
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_growth_cut_short_before_its_first_file_is_begun_anew(tmp_path):
+    (tmp_path / ".recipe.json.partial").write_text("{")
+    assert len(grow(tmp_path, **TINY)) == 3
+
+
+def test_a_suite_that_lost_a_part_is_grown_again_and_nothing_else_is_touched(tmp_path, grown):
     grow(tmp_path, **TINY)
-    weights = (tmp_path / "step6" / "model.safetensors").read_bytes()
-    (tmp_path / "suite.yaml").unlink()
-    (tmp_path / "step6" / "model.safetensors").write_bytes(b"cut short")
-    suite = grow(tmp_path, **TINY)
-    assert len(suite) == 3
-    assert (tmp_path / "step6" / "model.safetensors").read_bytes() == weights
+    (tmp_path / "step6" / "model.safetensors").unlink()
+    for other in ("step6-notes", "steps"):
+        (tmp_path / other).mkdir()
+    (tmp_path / "step6.txt").write_text("mine")
+    grow(tmp_path, **TINY)
+    assert weights(tmp_path) == weights(grown[0])
+    assert (tmp_path / "step6-notes").is_dir()
+    assert (tmp_path / "steps").is_dir()
+    assert (tmp_path / "step6.txt").read_text() == "mine"
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(SuiteError, match="is not a grown suite"):
         grow(tmp_path, **TINY)
+    with pytest.raises(SuiteError, match="is not a grown suite"):
+        grow(tmp_path / "thesis.txt", **TINY)
+    with pytest.raises(SuiteError, match="cannot be written"):
+        grow(tmp_path / "thesis.txt" / "suite", **TINY)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "\udc80"])
+def test_a_broken_recipe_is_named(content, tmp_path):
+    (tmp_path / "recipe.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(SuiteError, match=r"recipe\.json"):
+        grow(tmp_path, **TINY)
 
 
 @pytest.mark.parametrize(
@@ -171,9 +387,19 @@ def test_a_foreign_folder_is_left_alone(tmp_path):
     [
         ({"world": "round"}, "world 'round'; expected one of structured, flat"),
         ({"hidden": 30, "heads": 4}, "hidden = 30 with heads = 4"),
+        ({"hidden": 8, "heads": 4}, "at least 4 channels for each"),
         ({"checkpoints": 9}, "checkpoints = 9 with steps = 6"),
+        ({"checkpoints": 1}, "checkpoints = 1 with steps = 6"),
+        ({"checkpoints": [0, 4, 2]}, r"checkpoints = \[0, 4, 2\] with steps = 6; expected two"),
+        ({"checkpoints": [0, 7]}, r"rising, from 0 to 6"),
+        ({"checkpoints": 2.5}, r"checkpoints = 2\.5"),
         ({"steps": 0}, "steps = 0"),
-        ({"depth": 3}, "unknown setting 'depth'"),
+        ({"steps": 6.5}, r"steps = 6\.5"),
+        ({"batch": -1}, "batch = -1"),
+        ({"seed": -1}, "seed = -1"),
+        ({"learning_rate": float("nan")}, "learning_rate = nan"),
+        ({"learning_rate": 0.0}, "learning_rate = 0.0"),
+        ({"threads": 0}, "threads = 0; expected 1 or more"),
     ],
 )
 def test_impossible_recipes_are_named(change, message, tmp_path):

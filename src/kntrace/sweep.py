@@ -183,8 +183,9 @@ class _Sweep:
                 self._score(checkpoint, words)
         except KeyboardInterrupt:
             self._record(quietly=True)
+            done = 0 if self.opened is None else self.total - len(self.opened.missing())
             raise KeyboardInterrupt(
-                f"Stopped with {self.done} of {self.total} blocks done in {self.path}. "
+                f"Stopped with {done} of {self.total} blocks done in {self.path}. "
                 "Give the same command again to go on from there."
             ) from None
         except BaseException:

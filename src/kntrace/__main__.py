@@ -1,0 +1,5 @@
+"""`python -m kntrace` is `kntrace`."""
+
+from kntrace.cli import main
+
+main()

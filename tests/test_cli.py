@@ -1,0 +1,166 @@
+"""The command line as a user types it: results, exit codes, one line for what is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import kntrace
+from kntrace.cli import main
+
+SMALL = ["--layers", "1", "--hidden", "16", "--heads", "2", "--steps", "19"]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command printed."""
+
+    stdout: str
+    stderr: str
+
+
+def kn(*arguments, expect=0):
+    """Run the command line in this process, which has torch loaded already."""
+    printed, said = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(said),
+    ):
+        patch.setattr(sys, "argv", ["kntrace", *map(str, arguments)])
+        patch.setenv("COLUMNS", "80")
+        with pytest.raises(SystemExit) as left:
+            main()
+    done = Done(printed.getvalue(), said.getvalue())
+    assert (left.value.code or 0) == expect, done.stdout + done.stderr
+    return done
+
+
+def test_wrong_input_in_a_process_of_its_own(tmp_path):
+    """Exit code, one line, no traceback: as a shell sees it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "kntrace", "status", str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("kntrace: input: ")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_suite, tmp_path_factory):
+    """A run of the tiny suite, made and analysed on the command line."""
+    run = tmp_path_factory.mktemp("cli") / "run"
+    done = kn("run", tiny_suite.study_file, tiny_suite.folder, "--out", run, "--threads", 1)
+    assert f"Next: kntrace analyse {run}" in done.stdout
+    analysed = kn("analyse", run, "--permutations", 99)
+    return run, analysed.stdout
+
+
+def test_the_main_path(finished):
+    run, printed = finished
+    assert "emd: same group against other groups" in printed
+    assert "identity" in printed
+    assert all(len(line) <= 80 for line in printed.splitlines() if line.startswith(("─", "all")))
+    contrast = json.loads((run / "analysis" / "contrast.json").read_text())
+    for name in ("emd", "emd_euclidean", "identity", "probability_curve"):
+        assert set(contrast[name]["overall"]) >= {"auc", "p"}
+        assert set(contrast[name]["groups"]) == {"Pets", "Hues"}
+        for group in contrast[name]["groups"].values():
+            assert set(group) >= {"share_above", "share_above_with_self", "chance", "auc", "p"}
+    assert (run / "figures" / "distances.png").is_file()
+    report = kn("report", run).stdout.strip()
+    assert "<h1" in Path(report).read_text(encoding="utf-8")
+
+
+def test_a_second_run_has_nothing_to_do(finished, tiny_suite):
+    run, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (run / "scores.zarr").rglob("*")}
+    found = kn("run", tiny_suite.study_file, tiny_suite.folder, "--out", run, "--json")
+    assert json.loads(found.stdout) == {"run": str(run), "missing": 0}
+    assert {path: path.stat().st_mtime_ns for path in (run / "scores.zarr").rglob("*")} == before
+
+
+def test_status_of_a_finished_run(finished):
+    run, _ = finished
+    assert "12 of 12 blocks done" in kn("status", run).stdout
+    found = json.loads(kn("status", run, "--json").stdout)
+    assert (found["total"], found["done"], found["missing"]) == (12, 12, [])
+
+
+def test_analyse_as_json_is_the_file(finished):
+    run, _ = finished
+    printed = kn("analyse", run, "--json", "--no-figures", "--distance", "identity").stdout
+    assert set(json.loads(printed)) == {
+        "identity", "probability_curve", "identity | probability_curve",
+    }  # fmt: skip
+
+
+def test_the_suite_is_listed_by_step(tiny_suite):
+    listed = json.loads(kn("suite", tiny_suite.folder, "--json").stdout)
+    assert [row["step"] for row in listed["checkpoints"]] == [0, 10, 100]
+    assert "step100" in kn("suite", tiny_suite.folder, "--steps", "0,100").stdout
+
+
+def test_grow_writes_a_suite(tmp_path):
+    kn("grow", tmp_path / "suite", *SMALL)
+    assert (tmp_path / "suite" / "step19" / "model.safetensors").is_file()
+
+
+def test_the_version():
+    assert kn("--version").stdout.strip() == kntrace.__version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "absent.yaml", "SUITE", "--out", "r"], "absent.yaml"),
+        (["run", "STUDY", "nowhere/at/all", "--out", "r"], "nowhere/at/all"),
+        (["run", "STUDY", "SUITE", "--out", "r", "--rule", "simpson"], "rule 'simpson'"),
+        (["run", "STUDY", "SUITE", "--out", "r", "--site", "middle"], "site 'middle'"),
+        (["run", "STUDY", "SUITE", "--out", "r", "--dtype", "float7"], "dtype"),
+        (["run", "STUDY", "SUITE", "--out", "r", "--device", "warp"], "device 'warp'"),
+        (["run", "STUDY", "SUITE", "--out", "r", "--steps", "0,20"], "20"),
+        (["run", "similar-words", "SUITE", "--out", "r"], "unknown to the tokenizer"),
+        (["suite", "."], "no checkpoints"),
+        (["status", "."], "run"),
+        (["analyse", "absent"], "absent"),
+        (["analyse", "RUN", "--k", "100000"], "100000"),
+        (["analyse", "RUN", "--distance", "edm"], "emd"),
+        (["report", "absent"], "absent"),
+        (["grow", "x", "--world", "round"], "world 'round'"),
+        (["grow", "x", "--hidden", "9"], "hidden = 9"),
+        (["demo", "--world", "round", "--out", "x"], "world 'round'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    arguments, message, tiny_suite, finished, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    places = {"STUDY": tiny_suite.study_file, "SUITE": tiny_suite.folder, "RUN": finished[0]}
+    done = kn(*(places.get(part, part) for part in arguments), expect=2)
+    said = [line for line in done.stderr.splitlines() if line.startswith("kntrace:")]
+    assert len(said) == 1
+    assert message in said[0]
+    assert not (tmp_path / "r" / "scores.zarr").exists()
+
+
+def test_a_changed_study_is_refused_and_nothing_is_lost(finished, tiny_suite, tmp_path):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    changed = tmp_path / "study.yaml"
+    changed.write_text(tiny_suite.study_file.read_text().replace("meow", "mice"))
+    done = kn("run", changed, tiny_suite.folder, "--out", run, expect=2)
+    assert "cat" in done.stderr
+    assert kn("status", run).stdout.startswith(f"{run}: 12 of 12")
+
+
+def test_what_is_piped_has_no_colour_and_no_bars(finished):
+    done = kn("status", finished[0])
+    assert "\x1b" not in done.stdout + done.stderr

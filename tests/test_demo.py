@@ -1,0 +1,32 @@
+"""The demonstration in small: the same path, a model that learns next to nothing."""
+
+from __future__ import annotations
+
+import kntrace
+from kntrace.analysis import load_analysis
+from kntrace.demo import demo
+
+
+def test_the_demonstration_goes_from_nothing_to_a_report_and_resumes(tmp_path):
+    small = {"layers": 1, "hidden": 32, "heads": 2, "steps": 8, "batch": 8, "checkpoints": 3}
+    told: list[str] = []
+    stages: set[str] = set()
+
+    def progress(stage, done, total, detail=""):
+        assert 0 <= done <= total
+        stages.add(stage)
+
+    result = demo(tmp_path, tell=told.append, progress=progress, **small)
+    assert len(told) == 4
+    assert {"grow", "sweep", "figures"} <= stages
+    assert result.report.is_file()
+    assert all(path.is_file() for path in result.figures)
+    run = kntrace.open_run(result.run)
+    assert dict(run.scores.sizes) == {
+        "checkpoint": 3, "word": 38, "prompt": 8, "layer": 1, "neuron": 128,
+    }  # fmt: skip
+    assert load_analysis(run).verdict == result.analysis.verdict
+    scores = {p: p.stat().st_mtime_ns for p in (result.run / "scores.zarr").rglob("c/*/*")}
+    again = demo(tmp_path, tell=told.append, **small)
+    assert again.analysis.verdict == result.analysis.verdict
+    assert {p: p.stat().st_mtime_ns for p in (result.run / "scores.zarr").rglob("c/*/*")} == scores
