@@ -58,6 +58,15 @@ def times(run: Run) -> dict[tuple[int, int], list[int]]:
     }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models as small as these are slower on two."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def master(tiny_suite: TinySuite, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finish(tiny_suite, tmp_path_factory.mktemp("master") / "run").path
