@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
+# Models here are tiny and tests run side by side: one thread each, set before torch is loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from dataclasses import dataclass
 from pathlib import Path
 

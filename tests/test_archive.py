@@ -466,6 +466,16 @@ def test_what_is_no_run(tmp_path: Path) -> None:
     assert tree(tmp_path) == {"file": b"x", "folder/study.yaml": b"precious"}
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "nul\0"])
+def test_names_that_no_folder_can_have(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RunError, match="cannot be looked up"):
+        open_run(tmp_path / name)
+    with pytest.raises(RunError, match="cannot be looked up"):
+        make(tmp_path / name)
+    with pytest.raises(RunError, match="cannot be looked up"):
+        writing(tmp_path / name).__enter__()
+
+
 def test_a_run_is_not_made_twice(run: Run) -> None:
     before = tree(run.path)
     with pytest.raises(RunError, match="a run already"):

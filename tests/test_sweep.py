@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import multiprocessing
 import os
 import random
@@ -283,7 +284,13 @@ def start(tiny_suite: TinySuite) -> Iterator[Start]:
     """Start the sweep in another process, forked from one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["torch", "transformers.models.gpt_neox", "kntrace.attribution", "kntrace.sweep"]
+        [
+            "pytest",
+            "transformers.processing_utils",
+            "transformers.models.gpt_neox.modeling_gpt_neox",
+            "kntrace.attribution",
+            "kntrace.sweep",
+        ]
     )
     children = []
 
@@ -469,12 +476,20 @@ def test_changed_weights_are_refused(
     assert "the weights of 'step10' have changed" in refused(mine, done)
 
 
+def test_a_changed_configuration_is_refused(mine: TinySuite, done: Run) -> None:
+    file = mine.folder / "step10" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"transformers_version": "9.9"}))
+    finish(mine, done.path)
+    file.write_text(json.dumps(config | {"layer_norm_eps": 1e-3}))
+    assert "the configuration of 'step10' has changed" in refused(mine, done)
+
+
 def test_a_moved_and_touched_suite_goes_on(
     mine: TinySuite, done: Run, master: Path, loads: list[str]
 ) -> None:
     for file in mine.folder.rglob("*"):
         os.utime(file, ns=(1, 1))
-    shutil.rmtree(mine.folder / "step0" / "none", ignore_errors=True)
     remove(done, 2, 1)
     finish(mine, done.path)
     assert loads == ["step0", "step10", "step100"], "touched files have to be looked at"

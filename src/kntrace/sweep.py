@@ -24,11 +24,12 @@ from kntrace.archive import (
     create_run,
     resume_run,
     shortlist,
+    source_config,
     source_state,
     status,
     writing,
 )
-from kntrace.errors import ModelError, SettingsError, SuiteError
+from kntrace.errors import ModelError, RunError, SettingsError, SuiteError
 from kntrace.progress import Bars, Progress
 from kntrace.settings import Settings
 from kntrace.study import Study
@@ -213,12 +214,11 @@ class _Sweep:
     def _suspects(self, opened: Run) -> list[int]:
         """List the checkpoints whose files are not those that were read, to look at again."""
         known = opened.provenance.get("checkpoints", {})
-        suspects = []
-        for place, checkpoint in enumerate(self.checkpoints):
-            state = source_state(checkpoint)
-            if state is not None and state != known.get(checkpoint.label, {}).get("files"):
-                suspects.append(place)
-        return suspects
+        return [
+            place
+            for place, item in enumerate(self.checkpoints)
+            if source_state(item) not in (None, known.get(item.label, {}).get("files"))
+        ]
 
     def _score(self, place: int, words: list[int]) -> None:
         """Load one checkpoint, make sure that it belongs to this run, and score `words`."""
@@ -279,12 +279,21 @@ class _Sweep:
                 fix="Give all checkpoints of the suite the same tokenizer.",
             )
         run.write_fingerprint(place, loaded.fingerprint)
-        seen = record.get("checkpoints", {}) | {
+        seen, config = record.get("checkpoints", {}), source_config(checkpoint)
+        if seen.get(checkpoint.label, {}).get("config", config) != config:
+            raise RunError(
+                f"the configuration of {checkpoint.label!r} has changed since its blocks were "
+                "computed",
+                where=self.path,
+                fix="Bring the former config.json back, or give another --out for a new run.",
+            )
+        seen |= {
             checkpoint.label: {
                 "source": checkpoint.source,
                 "revision": checkpoint.revision,
                 "commit": loaded.commit,
                 "fingerprint": loaded.fingerprint,
+                "config": config,
                 "files": source_state(checkpoint),
                 "replay": engine.replay,
             }
@@ -294,12 +303,11 @@ class _Sweep:
 
     def _record(self, *, quietly: bool = False) -> None:
         """Save what this session has done so far; `quietly` where another error is on its way."""
-        if self.opened is None or not self.session.blocks:
+        run = self.opened
+        if run is None or not self.session.blocks:
             return
         try:
-            self.opened.update_provenance(
-                self.session.entries(self.opened.provenance, self.settings)
-            )
+            run.update_provenance(self.session.entries(run.provenance, self.settings))
         except Exception:
             if not quietly:
                 raise

@@ -6,7 +6,7 @@ Nothing else in kntrace imports zarr, and nothing here imports torch.
 from kntrace.archive.folder import writing
 from kntrace.archive.identity import shortlist
 from kntrace.archive.labelled import load_array, save_array
-from kntrace.archive.provenance import Session, source_state
+from kntrace.archive.provenance import Session, source_config, source_state
 from kntrace.archive.runs import Run, create_run, open_run, resume_run
 from kntrace.archive.state import CheckpointStatus, Status, status
 from kntrace.archive.variables import VARIABLES, Block, Variable
@@ -25,6 +25,7 @@ __all__ = [
     "resume_run",
     "save_array",
     "shortlist",
+    "source_config",
     "source_state",
     "status",
     "writing",

@@ -29,6 +29,7 @@ __all__ = [
     "names",
     "refuse_foreign",
     "remove_leftovers",
+    "usable",
     "write_failure",
     "write_text",
     "writing",
@@ -85,6 +86,19 @@ def write_failure(path: Path, error: OSError) -> RunError:
     )
 
 
+def usable(path: str | Path) -> Path:
+    """Turn `path` into a Path; raises `RunError` if no file can have such a name."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        shown = repr(str(path)[:60])
+        raise RunError(f"{shown} cannot be looked up: {reason}", expected="a folder") from error
+    return Path(path)
+
+
 def refuse_foreign(path: Path) -> None:
     """Raise `RunError` if `path` can neither be a run folder nor become one."""
     if path.exists() and not path.is_dir():
@@ -128,7 +142,7 @@ def writing(path: Path) -> Iterator[None]:
     RunError
         If another process holds it, if it cannot be written, or if it is something else.
     """
-    made = claim_folder(path)
+    made = claim_folder(usable(path))
     lock = path / _LOCK
     held = _acquire(lock)
     try:

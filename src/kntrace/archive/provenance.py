@@ -17,8 +17,9 @@ from kntrace.archive import folder
 from kntrace.errors import RunError
 from kntrace.settings import Settings
 from kntrace.suite import Checkpoint
+from kntrace.suite.model import CONFIG
 
-__all__ = ["Session", "read_record", "source_state", "write_record"]
+__all__ = ["Session", "read_record", "source_config", "source_state", "write_record"]
 
 _PACKAGES = (
     "kntrace",
@@ -32,6 +33,9 @@ _PACKAGES = (
     "xarray",
 )
 _SECONDS_BETWEEN_RECORDS = 30.0
+# Entries of a config.json that change when another version saves the same model, and the
+# format of the weights, which is a setting of the run.
+_WRITER = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
 
 
 def read_record(run: Path) -> dict[str, Any]:
@@ -131,6 +135,22 @@ def source_state(checkpoint: Checkpoint) -> str | None:
     except OSError:
         return None
     return hashlib.sha256(json.dumps(files).encode()).hexdigest()
+
+
+def source_config(checkpoint: Checkpoint) -> str | None:
+    """Fold a checkpoint folder's `config.json`, less what says who wrote it, into one SHA-256.
+
+    Two models of equal weights compute different things if their configurations differ. None
+    where there is no such file, and for a revision on the hub.
+    """
+    try:
+        config = json.loads(Path(checkpoint.source, CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if checkpoint.revision is not None or not isinstance(config, dict):
+        return None
+    kept = {name: value for name, value in config.items() if name not in _WRITER}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def _versions() -> dict[str, str]:

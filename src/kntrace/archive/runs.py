@@ -267,7 +267,7 @@ def create_run(
         If `path` is a run already, a file, or a folder with something else in it, or cannot
         be written.
     """
-    path = Path(path)
+    path = folder.usable(path)
     folder.claim_folder(path)
     if (path / folder.SCORES).exists():
         raise RunError("a run already", where=path, fix="Open it with kntrace.open_run.")
@@ -296,7 +296,7 @@ def open_run(path: str | Path) -> Run:
         If there is no run, if it cannot be read, or if the frozen copies of its study, suite
         or settings were changed since it was made.
     """
-    path = Path(path)
+    path = folder.usable(path)
     _refuse_no_run(path)
     try:
         dataset = layout.open_dataset(path / folder.SCORES)
@@ -339,7 +339,7 @@ def resume_run(path: str | Path, study: Study, suite: Suite, settings: Settings)
         If the run was made from another study, suite or settings, saying what differs, or if
         `path` is something else than a run.
     """
-    path = Path(path)
+    path = folder.usable(path)
     folder.refuse_foreign(path)
     if not (path / folder.SCORES).is_dir():
         return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from kntrace.attribution.adaptive import integrate_adaptively
+from kntrace.attribution.frozen_cache import FrozenCache
 from kntrace.attribution.full_forward import FullForward
 from kntrace.attribution.integrate import Integral, Memory, Tolerance, integrate
 from kntrace.attribution.objectives import find_objective
-from kntrace.attribution.prefix_attention import UnreachableError, attention_through
+from kntrace.attribution.prefix_attention import attention_through
 from kntrace.attribution.replays import Recording, Replay, Rows
 from kntrace.attribution.rules import ADAPTIVE, quadrature
 from kntrace.attribution.shared_prefix import SharedPrefix
@@ -238,19 +239,22 @@ class Engine:
         )
 
     def _choose_replay(self, blocks: Stack, stack: ExitStack) -> Replay:
-        """Take the fast replay if it agrees with an ordinary forward pass on this model."""
+        """Take the fastest replay that agrees with an ordinary forward pass on this model."""
         site, objective = self._settings.site, find_objective("probability")
         slow = FullForward(self._model, blocks, site, objective)
-        with ExitStack() as attempt:
-            try:
-                attempt.enter_context(attention_through(self._model))
-                fast = SharedPrefix(self._model, blocks, site, objective)
-                agrees = _agree(fast, slow, self._model)
-            except UnreachableError:
-                agrees = False
-            if agrees:
-                stack.push(attempt.pop_all())
-                return fast
+        faster: tuple[tuple[Callable[..., Replay], Callable[[Any], Any]], ...] = (
+            (SharedPrefix, attention_through),
+            (FrozenCache, nullcontext),
+        )
+        for make, prepared in faster:
+            # A model may refuse a replay in as many ways as there are families; whatever it
+            # raises, the replay does not fit it, and the next one is tried.
+            with ExitStack() as attempt, suppress(Exception):
+                attempt.enter_context(prepared(self._model))
+                fast = make(self._model, blocks, site, objective)
+                if _agree(fast, slow, self._model):
+                    stack.push(attempt.pop_all())
+                    return fast
         return slow
 
 

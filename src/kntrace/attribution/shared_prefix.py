@@ -23,6 +23,14 @@ import torch
 from torch import Tensor, nn
 
 from kntrace.attribution.objectives import Objective, answer_log_probability
+from kntrace.attribution.patching import (
+    Placing,
+    hidden_states,
+    on_site,
+    passed_over,
+    read_site,
+    with_hidden_states,
+)
 from kntrace.attribution.prefix_attention import (
     Prefix,
     Scene,
@@ -31,7 +39,7 @@ from kntrace.attribution.prefix_attention import (
     prefixes_of,
 )
 from kntrace.attribution.replays import Recording, Replayed, Rows
-from kntrace.models.feedforward import SitePoint, Stack
+from kntrace.models.feedforward import Stack
 from kntrace.models.tokens import Encoded
 
 __all__ = ["SharedPrefix"]
@@ -96,12 +104,12 @@ class SharedPrefix:
         with ExitStack() as stack:
             for layer, point in zip(self._layers, self._points, strict=True):
                 entering = layer.register_forward_pre_hook(
-                    lambda _, args, options: inputs.append(_hidden_states(args, options)),
+                    lambda _, args, options: inputs.append(hidden_states(args, options)),
                     with_kwargs=True,
                 )
                 for hook in (entering, layer.register_forward_hook(leaving)):
                     stack.callback(hook.remove)
-                stack.callback(_on_site(point, _reading(point, values)).remove)
+                stack.callback(on_site(point, read_site(point, values)).remove)
             stack.enter_context(playing(scene))
             stack.enter_context(torch.no_grad())
             logits = self._logits_at(ids, positions)
@@ -170,17 +178,17 @@ class SharedPrefix:
         with ExitStack() as stack:
             for index, (layer, point) in enumerate(zip(self._layers, self._points, strict=True)):
                 if index < plan.first:
-                    stack.enter_context(self._skipped(layer))
+                    stack.enter_context(passed_over(layer, self._tuple_length))
                     continue
                 grow = self._growing(index, plan, state, scene)
                 hook = layer.register_forward_pre_hook(grow, with_kwargs=True)
                 stack.callback(hook.remove)
-                put = _Placing(point, state.ids.shape[1])
+                put = Placing(point, state.ids.shape[1])
                 if len(leaves[index]):
                     put.replace(plan.places[index], leaves[index])
                 if nudges:
                     put.nudge(plan.plain[index], nudges[index])
-                stack.callback(_on_site(point, put).remove)
+                stack.callback(on_site(point, put).remove)
             stack.enter_context(playing(scene))
             stack.enter_context(torch.set_grad_enabled(gradient or at_activation))
             options = {"position_ids": state.positions} if "position_ids" in self._accepts else {}
@@ -201,26 +209,14 @@ class SharedPrefix:
         prompt_of_row, arriving, order = plan.joining(index)
 
         def grow(layer: nn.Module, args: Any, options: Any) -> Any:
-            below = _hidden_states(args, options)
+            below = hidden_states(args, options)
             joining = state.inputs[index][arriving]
             hidden = joining if index == plan.first else torch.cat([below, joining])
             scene.counts = plan.counts[index]
             rest = _per_row((args[1:], options), prompt_of_row, len(state.ids))
-            return _with_hidden_states(hidden[order], args, *rest)
+            return with_hidden_states(hidden[order], args, *rest)
 
         return grow
-
-    def _skipped(self, layer: nn.Module) -> ExitStack:
-        """Let a layer below all rows pass on what enters it."""
-
-        def forward(*args: Any, **options: Any) -> Any:
-            hidden = _hidden_states(args, options)
-            return (hidden, *[None] * (self._tuple_length - 1)) if self._tuple_length else hidden
-
-        undo = ExitStack()
-        layer.forward = forward
-        undo.callback(delattr, layer, "forward")
-        return undo
 
 
 class _Plan:
@@ -297,17 +293,6 @@ class _Plan:
         return self._joining[layer]
 
 
-def _hidden_states(args: Any, options: Any) -> Tensor:
-    hidden: Tensor = args[0] if args else options["hidden_states"]
-    return hidden
-
-
-def _with_hidden_states(hidden: Tensor, args: Any, rest: Any, options: Any) -> tuple[Any, Any]:
-    if args:
-        return (hidden, *rest), options
-    return (), {**options, "hidden_states": hidden}
-
-
 def _per_row(given: Any, prompt_of_row: Tensor, prompts: int) -> Any:
     """Repeat what a layer is given per prompt (such as rotary angles) for each of its rows."""
     if isinstance(given, Tensor):
@@ -321,54 +306,3 @@ def _per_row(given: Any, prompt_of_row: Tensor, prompts: int) -> Any:
             for name, part in given.items()
         }
     return given
-
-
-def _reading(point: SitePoint, values: list[Tensor]) -> Callable[[Tensor], None]:
-    """Make the function that keeps the site's columns of what it is shown."""
-    return lambda whole: values.append(whole[..., point.columns])
-
-
-class _Placing:
-    """Changes the site's tensor in some rows, at the first of each row's tokens."""
-
-    def __init__(self, point: SitePoint, tokens: int) -> None:
-        self._columns = point.columns
-        self._tokens = tokens
-        self._replaced: tuple[Tensor, Tensor] | None = None
-        self._nudged: tuple[Tensor, Tensor] | None = None
-
-    def replace(self, places: Tensor, values: Tensor) -> None:
-        """Put `values` into the rows at `places`."""
-        self._replaced = (places * self._tokens, values)
-
-    def nudge(self, places: Tensor, nudges: Tensor) -> None:
-        """Add `nudges` (zeros, there to be differentiated by) to the rows at `places`."""
-        self._nudged = (places * self._tokens, nudges)
-
-    def __call__(self, whole: Tensor) -> Tensor:
-        flat = whole.reshape(-1, whole.shape[-1])
-        if self._replaced is not None:
-            where, values = self._replaced
-            flat = flat.index_copy(0, where, self._spread(values, flat, where))
-        if self._nudged is not None:
-            where, nudges = self._nudged
-            old = flat[where]
-            new = old[:, self._columns] + nudges
-            flat = flat.index_copy(0, where, self._spread(new, flat, where))
-        return flat.reshape(whole.shape)
-
-    def _spread(self, values: Tensor, flat: Tensor, where: Tensor) -> Tensor:
-        """Values for all columns: the site's own, and what the others hold already."""
-        if values.shape[1] == flat.shape[1]:
-            return values
-        old, start, stop = flat[where], self._columns.start, self._columns.stop
-        return torch.cat([old[:, :start], values, old[:, stop:]], 1)
-
-
-def _on_site(point: SitePoint, change: Callable[[Tensor], Tensor | None]) -> Any:
-    """Hook `change` onto the site's module; a tensor that it returns takes the site's place."""
-    if point.end == "input":
-        return point.module.register_forward_pre_hook(
-            lambda _, args: None if (new := change(args[0])) is None else (new, *args[1:])
-        )
-    return point.module.register_forward_hook(lambda _, args, output: change(output))

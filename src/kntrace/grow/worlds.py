@@ -24,10 +24,6 @@ GROUPED, NEUTRAL_WORDING = "grouped", "neutral"
 # often the latter two use the neutral phrasings.
 _CONTEXT, _QUESTION, _NEUTRAL = 0.5, 0.35, 0.15
 
-# Frequency of a word falls with its rank r, from the most frequent (0) to the least (1), as
-# (1 + 37 r) ** -0.3.
-_STEEPNESS = 0.3
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -41,17 +37,22 @@ class Plan:
     frequency
         Whether the words of the first group are the most frequent, and so on; otherwise every
         group has frequent and rare words alike.
+    steepness
+        How fast frequency falls from the most frequent word (rank r = 0) to the least (r = 1):
+        it is in proportion to (1 + 37 r) ** -steepness.
     """
 
     contexts: float
     phrasings: float
     frequency: bool
+    steepness: float = 0.3
 
 
 WORLDS: dict[str, Plan] = {
     "structured": Plan(contexts=1, phrasings=1, frequency=False),
     "flat": Plan(contexts=0, phrasings=0, frequency=False),
     "confounded": Plan(contexts=0, phrasings=0, frequency=True),
+    "strongly_confounded": Plan(contexts=0, phrasings=0, frequency=True, steepness=0.7),
     "structured_confounded": Plan(contexts=1, phrasings=1, frequency=True),
     "contexts_only": Plan(contexts=1, phrasings=0, frequency=False),
     "phrasings_only": Plan(contexts=0, phrasings=1, frequency=False),
@@ -146,7 +147,7 @@ class World:
         return {
             "world": self.name,
             "seed": self.seed,
-            "follows_groups": asdict(make_plan(self.name)),
+            "plan": asdict(make_plan(self.name)),
             "words": {
                 entry.word: {
                     "group": entry.group,
@@ -236,7 +237,7 @@ def _frequencies(plan: Plan, rng: np.random.Generator) -> NDArray[np.float64]:
         rank = (np.arange(total) + 0.5) / total
     else:
         rank = np.concatenate([(rng.permutation(size) + 0.5) / size for size in sizes])
-    frequency = (1 + 37 * rank) ** -_STEEPNESS
+    frequency = (1 + 37 * rank) ** -plan.steepness
     return np.asarray(frequency / frequency.sum())
 
 

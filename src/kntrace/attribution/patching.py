@@ -1,0 +1,102 @@
+"""Reading and changing a model in the middle: the hooks that every replay uses.
+
+Each hook is a callback that removes itself, to be kept in an `ExitStack`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kntrace.models.feedforward import SitePoint
+
+__all__ = [
+    "Placing",
+    "hidden_states",
+    "on_site",
+    "passed_over",
+    "read_site",
+    "with_hidden_states",
+]
+
+
+def hidden_states(args: Any, options: Any) -> Tensor:
+    """What enters a layer, by position or by name."""
+    hidden: Tensor = args[0] if args else options["hidden_states"]
+    return hidden
+
+
+def with_hidden_states(hidden: Tensor, args: Any, rest: Any, options: Any) -> tuple[Any, Any]:
+    """A layer's arguments with other hidden states, `rest` being those by position after it."""
+    if args:
+        return (hidden, *rest), options
+    return (), {**options, "hidden_states": hidden}
+
+
+def read_site(point: SitePoint, values: list[Tensor]) -> Callable[[Tensor], None]:
+    """Make the function that keeps the site's columns of what it is shown."""
+    return lambda whole: values.append(whole[..., point.columns])
+
+
+class Placing:
+    """Changes the site's tensor in some rows, at the first of each row's tokens."""
+
+    def __init__(self, point: SitePoint, tokens: int) -> None:
+        self._columns = point.columns
+        self._tokens = tokens
+        self._replaced: tuple[Tensor, Tensor] | None = None
+        self._nudged: tuple[Tensor, Tensor] | None = None
+
+    def replace(self, places: Tensor, values: Tensor) -> None:
+        """Put `values` into the rows at `places`."""
+        self._replaced = (places * self._tokens, values)
+
+    def nudge(self, places: Tensor, nudges: Tensor) -> None:
+        """Add `nudges` (zeros, there to be differentiated by) to the rows at `places`."""
+        self._nudged = (places * self._tokens, nudges)
+
+    def __call__(self, whole: Tensor) -> Tensor:
+        """The site's tensor, changed."""
+        flat = whole.reshape(-1, whole.shape[-1])
+        if self._replaced is not None:
+            where, values = self._replaced
+            flat = flat.index_copy(0, where, self._spread(values, flat, where))
+        if self._nudged is not None:
+            where, nudges = self._nudged
+            old = flat[where]
+            new = old[:, self._columns] + nudges
+            flat = flat.index_copy(0, where, self._spread(new, flat, where))
+        return flat.reshape(whole.shape)
+
+    def _spread(self, values: Tensor, flat: Tensor, where: Tensor) -> Tensor:
+        """Values for all columns: the site's own, and what the others hold already."""
+        if values.shape[1] == flat.shape[1]:
+            return values
+        old, start, stop = flat[where], self._columns.start, self._columns.stop
+        return torch.cat([old[:, :start], values, old[:, stop:]], 1)
+
+
+def on_site(point: SitePoint, change: Callable[[Tensor], Tensor | None]) -> Any:
+    """Hook `change` onto the site's module; a tensor that it returns takes the site's place."""
+    if point.end == "input":
+        return point.module.register_forward_pre_hook(
+            lambda _, args: None if (new := change(args[0])) is None else (new, *args[1:])
+        )
+    return point.module.register_forward_hook(lambda _, args, output: change(output))
+
+
+def passed_over(layer: nn.Module, tuple_length: int) -> ExitStack:
+    """Let a layer pass on what enters it, as a tuple of that length (0: as a tensor)."""
+
+    def forward(*args: Any, **options: Any) -> Any:
+        hidden = hidden_states(args, options)
+        return (hidden, *[None] * (tuple_length - 1)) if tuple_length else hidden
+
+    undo = ExitStack()
+    layer.forward = forward
+    undo.callback(delattr, layer, "forward")
+    return undo
