@@ -109,6 +109,21 @@ def test_encoder_decoders_are_refused():
         pass
 
 
+@pytest.mark.parametrize("kind", ["BertConfig", "RobertaConfig"])
+@pytest.mark.parametrize("head", ["AutoModelForMaskedLM", "AutoModelForCausalLM"])
+def test_masked_models_are_refused(kind, head):
+    config = getattr(transformers, kind)(
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+    )
+    model = getattr(transformers, head).from_config(config)
+    with pytest.raises(ModelError, match="masked language model"), Engine(model, None):
+        pass
+
+
 def test_anything_else_is_refused():
     with pytest.raises(ModelError, match="Linear object; expected a Hugging Face language model"):
         Engine(torch.nn.Linear(2, 2), None).__enter__()

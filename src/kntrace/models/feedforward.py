@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 from transformers.pytorch_utils import Conv1D
 
 from kntrace.errors import ModelError, SettingsError
@@ -147,6 +148,13 @@ def refuse_unsupported(model: Any) -> None:
             "an encoder-decoder model: its answer depends on two stacks of neurons",
             where=name,
             expected="a decoder-only or a masked language model",
+        )
+    kind = getattr(model.config, "model_type", "")
+    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(model.config, "is_decoder", True):
+        raise ModelError(
+            f"a masked language model ({kind}): it reads what comes after a position too",
+            where=name,
+            expected="a decoder-only language model, which answers after the prompt",
         )
     experts = [
         kind
