@@ -16,7 +16,7 @@ import pytest
 import kntrace
 from kntrace.cli import main
 
-SMALL = ["--layers", "1", "--hidden", "16", "--heads", "2", "--steps", "19"]
+SMALL = ["--layers", "1", "--hidden", "16", "--heads", "2", "--steps", "6", "--checkpoints", "3"]
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def test_the_suite_is_listed_by_step(tiny_suite):
 
 def test_grow_writes_a_suite(tmp_path):
     kn("grow", tmp_path / "suite", *SMALL)
-    assert (tmp_path / "suite" / "step19" / "model.safetensors").is_file()
+    assert (tmp_path / "suite" / "step6" / "model.safetensors").is_file()
 
 
 def test_the_version():

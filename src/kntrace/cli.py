@@ -44,6 +44,9 @@ out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads for the model's arithmetic.")]
+World = Annotated[
+    str, typer.Option(help="A world of facts: structured, flat, confounded and others.")
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Steps = Annotated[
     str | None,
@@ -89,7 +92,7 @@ def _print_json(value: Any) -> None:
 @app.command()
 def demo(
     out_dir: Annotated[Path, typer.Option("--out", help="Where to put everything.")] = Path("demo"),
-    world: Annotated[str, typer.Option(help="structured, flat or confounded.")] = "structured",
+    world: World = "structured",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the pretraining.")] = 0,
     quiet: Quiet = False,
 ) -> None:
@@ -111,15 +114,21 @@ def demo(
 @app.command()
 def grow(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
-    world: Annotated[str, typer.Option(help="The world of facts.")] = "structured",
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    world: World = "structured",
+    seed: Annotated[int, typer.Option(min=0, help="Of corpus and initial weights.")] = 0,
+    world_seed: Annotated[
+        int | None, typer.Option(min=0, help="Of the world's dealing; as --seed unless given.")
+    ] = None,
     layers: Annotated[int, typer.Option(min=1)] = 4,
-    hidden: Annotated[int, typer.Option(min=8, help="Width of the residual stream.")] = 128,
+    hidden: Annotated[int, typer.Option(min=2, help="Width of the residual stream.")] = 128,
     heads: Annotated[int, typer.Option(min=1)] = 4,
-    steps: Annotated[int, typer.Option(min=1)] = 600,
+    steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 600,
+    batch: Annotated[int, typer.Option(min=1, help="Sentences in a step.")] = 64,
+    checkpoints: Annotated[int, typer.Option(min=2, help="States to keep.")] = 20,
+    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 1e-3,
     quiet: Quiet = False,
 ) -> None:
-    """Pretrain a tiny GPT-NeoX and keep 20 checkpoints, one Hugging Face folder each."""
+    """Pretrain a tiny GPT-NeoX and keep its checkpoints, one Hugging Face folder each."""
     from kntrace.grow import grow as run_grow
 
     with _bars(quiet) as progress:
@@ -127,10 +136,14 @@ def grow(
             folder,
             world=world,
             seed=seed,
+            world_seed=world_seed,
             layers=layers,
             hidden=hidden,
             heads=heads,
             steps=steps,
+            batch=batch,
+            checkpoints=checkpoints,
+            learning_rate=learning_rate,
             progress=progress,
         )
     _say(f"{len(suite)} checkpoints, study.yaml and suite.yaml in {folder}")

@@ -205,7 +205,7 @@ class _Sweep:
         blocks = set(self.opened.missing())
         damaged = self.opened.damaged(self.report) if verify else self.opened.unproven()
         self.session.damaged = [self.opened.describe(*pair) for pair in damaged]
-        pass
+        blocks.update(damaged)
         plan: dict[int, list[int]] = {place: [] for place in self._suspects(self.opened)}
         for place, word in sorted(blocks):
             plan.setdefault(place, []).append(word)
