@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -415,6 +416,22 @@ def test_only_one_writer_at_a_time(tmp_path: Path) -> None:
     with writing(path):
         pass
     assert not (path / ".lock").exists()
+
+
+def test_a_lock_on_a_file_that_is_gone_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The former holder leaves just between a newcomer's opening the file and locking it."""
+    path, flock = tmp_path / "run", fcntl.flock
+
+    def late(held: int, how: int) -> None:
+        monkeypatch.undo()
+        (path / ".lock").unlink()
+        flock(held, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with writing(path), pytest.raises(RunError, match="another kntrace run"):
+        writing(path).__enter__()
 
 
 def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:

@@ -172,6 +172,89 @@ def test_an_integral_known_by_hand(tokenizer):
     assert abs(found.gap[0]) < 1e-14
 
 
+ANSWER = ("w61", "w8", "w20")
+
+
+def of_several(model, tokenizer, policy, answer="w61 w8 w20"):
+    return kntrace.attribute(model, tokenizer, "w5 w90 w3", answer, nodes=6, answer_tokens=policy)
+
+
+def test_the_first_token_alone(tokenizer):
+    model = make("gpt_neox_parallel", torch.float64)
+    first, alone = (
+        of_several(model, tokenizer, "first"),
+        of_several(model, tokenizer, "error", "w61"),
+    )
+    np.testing.assert_array_equal(first.score, alone.score)
+
+
+def test_the_mean_over_tokens_is_the_mean_of_each_after_those_before_it(tokenizer):
+    model = make("gpt_neox_parallel", torch.float64)
+    found = of_several(model, tokenizer, "mean")
+    parts = [
+        kntrace.attribute(model, tokenizer, " ".join(("w5 w90 w3", *ANSWER[:place])), word, nodes=6)
+        for place, word in enumerate(ANSWER)
+    ]
+    np.testing.assert_allclose(found.score, np.mean([p.score for p in parts], 0), rtol=1e-9)
+    assert found.probability == pytest.approx(np.mean([p.probability for p in parts]))
+
+
+def test_the_whole_answer_by_the_definition(tokenizer):
+    """P(answer) is the product over its tokens; the neurons are at the prompt's last token."""
+    model = make("gpt_neox_parallel", torch.float64).eval()
+    found = of_several(model, tokenizer, "joint")
+    prompt, answer = [5, 90, 3], [61, 8, 20]
+    rule = quadrature("gauss_legendre", 6)
+    for index, layer in enumerate(model.gpt_neox.layers):
+        held = {}
+
+        def put(_, args, held=held):
+            held.setdefault("activation", args[0][0, 2].detach().clone())
+            value = held.get("value", held["activation"])
+            return (torch.cat([args[0][:, :2], value[None, None], args[0][:, 3:]], 1),)
+
+        hook = layer.mlp.dense_4h_to_h.register_forward_pre_hook(put)
+
+        def probability():
+            logits = model(torch.tensor([prompt + answer[:-1]])).logits[0, 2:]
+            return logits.softmax(-1)[range(3), answer].prod()
+
+        assert found.probability == pytest.approx(float(probability().detach()))
+        total = torch.zeros_like(held["activation"])
+        for point, weight in zip(rule.points, rule.weights, strict=True):
+            held["value"] = (point * held["activation"]).requires_grad_()
+            (slope,) = torch.autograd.grad(probability(), held["value"])
+            total += weight * slope
+        hook.remove()
+        true = (held["activation"] * total).numpy()
+        assert np.linalg.norm(found.score[index] - true) < 1e-10 * np.linalg.norm(true)
+
+
+def test_answers_of_different_lengths_stand_side_by_side(tokenizer):
+    model = make("gpt_neox_parallel", torch.float64)
+    given = [("w5 w90", "w1 w2"), ("w7", "w3"), ("w5 w90 w4", "w1 w9")]
+    with Engine(model, tokenizer, Settings(answer_tokens="joint")) as engine:
+        together = engine.attribute_many([engine.encode(*pair) for pair in given])
+        alone = [engine.attribute_many([engine.encode(*pair)])[0] for pair in given]
+    for mine, theirs in zip(together, alone, strict=True):
+        np.testing.assert_allclose(mine.score, theirs.score, rtol=1e-9, atol=1e-15)
+
+
+def test_log_probability_adds_up_to_its_own_rise(tokenizer):
+    """A chain rule by another way: d log P = dP / P along the path, so the gaps vanish alike."""
+    model = make("gpt_neox_parallel", torch.float64)
+    found = kntrace.attribute(
+        model, tokenizer, "w5 w90 w3", "w61", nodes=40, objective="log_probability"
+    )
+    plain = kntrace.attribute(model, tokenizer, "w5 w90 w3", "w61", nodes=40)
+    risen = plain.score.sum(1) - plain.gap
+    for layer in range(3):
+        empty = plain.probability - risen[layer]
+        assert found.score[layer].sum() == pytest.approx(
+            np.log(plain.probability / empty), rel=1e-6
+        )
+
+
 def test_rules_integrate_a_square_as_their_formulas_say():
     square = {}
     for name in RULES:
@@ -268,6 +351,8 @@ def test_an_exception_in_the_middle_leaves_no_hook(tokenizer, monkeypatch):
         ({"site": "middle"}, "site 'middle'; expected one of post_activation"),
         ({"site": "up_projection"}, "have no gate"),
         ({"answer_form": "loud"}, "answer form 'loud'"),
+        ({"objective": "joy"}, "objective 'joy'; expected one of probability"),
+        ({"answer_tokens": "some"}, "answer_tokens"),
     ],
 )
 def test_wrong_settings_are_named(options, message, tokenizer):

@@ -36,6 +36,13 @@ class Settings(BaseModel):
     site
         Which tensor is "the neuron"; `post_activation` is what enters the second linear
         layer, `pre_activation` what leaves the first.
+    objective
+        What is attributed: a key of `kntrace.attribution.objectives.OBJECTIVES`.
+    answer_tokens
+        What to do with an answer of several tokens. `error`: refuse it; `first`: attribute its
+        first token; `mean`: attribute each token after those before it, each at its own last
+        position, and take the mean; `joint`: attribute the whole answer at the prompt's last
+        position.
     dtype
         Number format of the weights and of all arithmetic.
     """
@@ -46,6 +53,8 @@ class Settings(BaseModel):
     nodes: int = Field(default=8, ge=1, le=100_000)
     tolerance: float = Field(default=1e-3, gt=0, lt=1)
     site: str = "post_activation"
+    objective: str = "probability"
+    answer_tokens: Literal["error", "first", "mean", "joint"] = "error"
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
 
     @classmethod

@@ -186,7 +186,7 @@ def _acquire(lock: Path) -> int:
                 where=lock.parent,
                 fix="Put the run folder on another disk.",
             ) from error
-        if True:
+        if _is_current(held, lock):
             os.ftruncate(held, 0)
             os.pwrite(held, str(os.getpid()).encode(), 0)
             return held

@@ -2,74 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from kntrace.attribution.adaptive import integrate_adaptively
-from kntrace.attribution.frozen_cache import FrozenCache
-from kntrace.attribution.full_forward import FullForward
 from kntrace.attribution.integrate import Integral, Memory, Tolerance, integrate
 from kntrace.attribution.objectives import find_objective
-from kntrace.attribution.prefix_attention import attention_through
-from kntrace.attribution.replays import Recording, Replay, Rows
+from kntrace.attribution.replays import Recording
+from kntrace.attribution.result import Attribution, mean_of
 from kntrace.attribution.rules import ADAPTIVE, quadrature
-from kntrace.attribution.shared_prefix import SharedPrefix
+from kntrace.attribution.selftest import fastest_replay
 from kntrace.errors import ModelError
 from kntrace.models.feedforward import Stack, find_stack, refuse_unsupported
 from kntrace.models.tokens import AnswerForm, Encoded, encode
 from kntrace.settings import Settings
 
-__all__ = ["DEFAULT_MEMORY", "Attribution", "Engine", "attribute"]
+__all__ = ["DEFAULT_MEMORY", "Engine", "attribute"]
 
 DEFAULT_MEMORY = 2 * 2**30
 """Bytes that the rows of one replay may take unless the caller says otherwise."""
-
-
-@dataclass(frozen=True, repr=False)
-class Attribution:
-    """What one prompt's neurons contribute to its answer.
-
-    Attributes
-    ----------
-    score
-        Attribution scores, (layer, neuron), in units of probability.
-    gap
-        Completeness gap, (layer,): sum of scores minus (probability at the activation minus
-        probability at the baseline). How far the integral is from exact.
-    probability
-        Of the answer, as the model reads the prompt.
-    rank
-        Of the answer's first token among all tokens; 0 is the most probable.
-    activation
-        The neurons' values at the last prompt position, (layer, neuron).
-    nodes
-        Gradients taken along each layer's path, (layer,).
-    converged
-        Whether each layer's gap is within tolerance, (layer,).
-    """
-
-    score: NDArray[np.floating[Any]]
-    gap: NDArray[np.floating[Any]]
-    probability: float
-    rank: int
-    activation: NDArray[np.floating[Any]]
-    nodes: NDArray[np.integer[Any]]
-    converged: NDArray[np.bool_]
-
-    def __repr__(self) -> str:
-        layers, width = self.score.shape
-        worst = float(np.abs(self.gap).max())
-        return (
-            f"Attribution({layers} layers x {width} neurons, P(answer) = {self.probability:.4f}, "
-            f"rank {self.rank}, largest completeness gap {worst:.1e})"
-        )
 
 
 class Engine:
@@ -113,12 +68,13 @@ class Engine:
     def __enter__(self) -> Self:
         refuse_unsupported(self._model)
         named = self._settings.rule.replace("-", "_")
+        find_objective(self._settings.objective)
         # Unknown rules and numbers of nodes are refused before the model is touched.
         self._rule = None if named == ADAPTIVE else quadrature(named, self._settings.nodes)
         with ExitStack() as stack:
             stack.enter_context(_at_rest(self._model))
             self._stack = find_stack(self._model)
-            self._replay = self._choose_replay(self._stack, stack)
+            self._replay = fastest_replay(self._model, self._stack, self._settings, stack)
             self._exit = stack.pop_all()
         return self
 
@@ -162,18 +118,23 @@ class Engine:
         """
         encoded = encode(self._tokenizer, prompt, answer, form)
         where = f"prompt {prompt!r}"
-        if len(encoded.answer) > 1:
+        policy = self._settings.answer_tokens
+        if len(encoded.answer) > 1 and policy == "error":
             tokens = self._tokenizer.convert_ids_to_tokens(list(encoded.answer))
             raise ModelError(
                 f"the answer {answer!r} has {len(tokens)} tokens ({' '.join(map(repr, tokens))})",
                 where=where,
                 expected="an answer of one token",
-                fix="Choose another word or another answer form.",
+                fix="Choose another word or answer form, or say by the setting answer_tokens "
+                "(first, mean or joint) what to do with several.",
             )
+        if policy == "first":
+            encoded = Encoded(encoded.ids, encoded.answer[:1])
         longest = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        if longest is not None and len(encoded.ids) > longest:
+        length = len(encoded.ids) + len(encoded.answer) - 1
+        if longest is not None and length > longest:
             raise ModelError(
-                f"the prompt has {len(encoded.ids)} tokens",
+                f"the prompt has {length} tokens",
                 where=where,
                 expected=f"at most the model's {longest}",
                 fix="Shorten it; kntrace never cuts a prompt.",
@@ -199,6 +160,27 @@ class Engine:
             If a score is not a finite number.
         """
         self._entered  # noqa: B018  (raises outside `with`)
+        if self._settings.answer_tokens == "mean":
+            return self._token_by_token(encoded)
+        found: dict[int, Attribution] = {}
+        # Rows of one pass have equally many tokens.
+        for length in dict.fromkeys(len(one.answer) for one in encoded):
+            places = [place for place, one in enumerate(encoded) if len(one.answer) == length]
+            some = self._attribute([encoded[place] for place in places])
+            found |= dict(zip(places, some, strict=True))
+        return [found[place] for place in range(len(encoded))]
+
+    def _token_by_token(self, encoded: Sequence[Encoded]) -> list[Attribution]:
+        """Attribute every token of every answer after those before it; means per answer."""
+        parts = [
+            Encoded(one.ids + one.answer[:place], one.answer[place : place + 1])
+            for one in encoded
+            for place in range(len(one.answer))
+        ]
+        found = iter(self._attribute(parts))
+        return [mean_of([next(found) for _ in one.answer]) for one in encoded]
+
+    def _attribute(self, encoded: Sequence[Encoded]) -> list[Attribution]:
         recording = self._replay.record(encoded)
         found = self._integrate(recording)
         dtype = recording.activation.dtype
@@ -238,48 +220,6 @@ class Engine:
             per_row=max(number, 4) * 4 * weight.shape[0],
         )
 
-    def _choose_replay(self, blocks: Stack, stack: ExitStack) -> Replay:
-        """Take the fastest replay that agrees with an ordinary forward pass on this model."""
-        site, objective = self._settings.site, find_objective("probability")
-        slow = FullForward(self._model, blocks, site, objective)
-        faster: tuple[tuple[Callable[..., Replay], Callable[[Any], Any]], ...] = (
-            (SharedPrefix, attention_through),
-            (FrozenCache, nullcontext),
-        )
-        for make, prepared in faster:
-            # A model may refuse a replay in as many ways as there are families; whatever it
-            # raises, the replay does not fit it, and the next one is tried.
-            with ExitStack() as attempt, suppress(Exception):
-                attempt.enter_context(prepared(self._model))
-                fast = make(self._model, blocks, site, objective)
-                if _agree(fast, slow, self._model):
-                    stack.push(attempt.pop_all())
-                    return fast
-        return slow
-
-
-def _agree(fast: Replay, slow: Replay, model: Any) -> bool:
-    """Replay two short made-up prompts both ways; compare objectives and gradients."""
-    size = model.get_input_embeddings().weight.shape[0]
-    ids = [(7 * step + 3) % size for step in range(9)]
-    prompts = [Encoded(tuple(ids[:8]), (ids[8],)), Encoded(tuple(ids[2:7]), (ids[7],))]
-    recording, plain = fast.record(prompts), slow.record(prompts)
-    layers = recording.activation.shape[1]
-    layer = torch.arange(layers).repeat_interleave(2).to(recording.activation.device)
-    prompt = torch.arange(2).repeat(layers).to(recording.activation.device)
-    rows = Rows(prompt, layer, 0.5 * plain.activation[prompt, layer])
-    mine = fast.evaluate(recording, rows, gradient=True)
-    theirs = slow.evaluate(plain, rows, gradient=True)
-    loose = {torch.float64: 1e-8, torch.float32: 1e-3}.get(rows.value.dtype, 0.1)
-    return all(
-        float((a - b).norm()) <= loose * float(b.norm())
-        for a, b in (
-            (recording.activation, plain.activation),
-            (mine.objective, theirs.objective),
-            (mine.slopes, theirs.slopes),
-        )
-    )
-
 
 @contextmanager
 def _at_rest(model: Any) -> Iterator[None]:
@@ -306,6 +246,8 @@ def attribute(
     nodes: int = 8,
     site: str = "post_activation",
     tolerance: float = 1e-3,
+    objective: str = "probability",
+    answer_tokens: str = "error",
     answer_form: AnswerForm | str = "as_follows",
 ) -> Attribution:
     """Score every feed-forward neuron of `model` for one prompt and its answer.
@@ -317,8 +259,8 @@ def attribute(
     prompt
         What the model reads. The neurons are those at its last token.
     answer
-        What it should produce next: one token, as it follows the prompt in running text (a
-        missing space between the two is supplied).
+        What it should produce next, as it follows the prompt in running text (a missing space
+        between the two is supplied).
     rule, nodes
         The integration rule (`kntrace.attribution.rules.RULES`) and its number of points; or
         `adaptive`, which takes as many as each layer needs.
@@ -327,6 +269,9 @@ def attribute(
     tolerance
         Relative error of a layer's scores at which `adaptive` stops, and above which a layer
         counts as not converged.
+    objective, answer_tokens
+        What is attributed, and what to do with an answer of several tokens; see
+        `kntrace.Settings`.
     answer_form
         `as_follows`, `space` or `no_space`; see `kntrace.models.tokens.encode`.
 
@@ -341,6 +286,13 @@ def attribute(
     ModelError, SettingsError
         With one line that says what does not fit.
     """
-    settings = Settings.of(rule=rule, nodes=nodes, site=site, tolerance=tolerance)
+    settings = Settings.of(
+        rule=rule,
+        nodes=nodes,
+        site=site,
+        tolerance=tolerance,
+        objective=objective,
+        answer_tokens=answer_tokens,
+    )
     with Engine(model, tokenizer, settings) as engine:
         return engine.attribute_many([engine.encode(prompt, answer, answer_form)])[0]
