@@ -26,7 +26,13 @@ from kntrace.study import load_study
 from kntrace.suite import load_suite
 from kntrace.sweep import run as sweep
 
-TABLE = ("emd", "emd | probability_curve", "identity", "probability_curve")
+# Columns of the table: an entry of `contrast.json`, and what the table calls it.
+TABLE = {
+    "emd": "emd",
+    "emd | probability_curve": "emd, curves regressed out",
+    "identity": "identity",
+    "probability_curve": "curves alone",
+}
 
 
 def one(world: str, seed: int, folder: Path) -> dict[str, Any]:
@@ -56,8 +62,8 @@ def table(lines: list[dict[str, Any]]) -> str:
     rows = []
     for line in sorted(lines, key=lambda line: (list(WORLDS).index(line["world"]), line["seed"])):
         numbers = {
-            name: f"{line['overall'][name]['auc']:.3f} ({line['overall'][name]['p']:.3f})"
-            for name in TABLE
+            title: f"{line['overall'][name]['auc']:.3f} ({line['overall'][name]['p']:.3f})"
+            for name, title in TABLE.items()
         }
         share = f"{line['overall']['emd']['share_above']:.1%}"
         rows.append(
