@@ -71,12 +71,12 @@ def table(lines: list[dict[str, Any]]) -> str:
              "verdict": line["verdict"]}
         )  # fmt: skip
     frame = pd.DataFrame(rows)
-    lines_ = [
+    printed = [
         "| " + " | ".join(frame.columns) + " |",
         "| " + " | ".join("---" for _ in frame) + " |",
     ]
-    lines_ += ["| " + " | ".join(map(str, row)) + " |" for row in frame.itertuples(index=False)]
-    return "\n".join(lines_)
+    printed += ["| " + " | ".join(map(str, row)) + " |" for row in frame.itertuples(index=False)]
+    return "\n".join(printed)
 
 
 def main() -> None:

@@ -6,8 +6,10 @@ import contextlib
 import io
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -164,3 +166,20 @@ def test_a_changed_study_is_refused_and_nothing_is_lost(finished, tiny_suite, tm
 def test_what_is_piped_has_no_colour_and_no_bars(finished):
     done = kn("status", finished[0])
     assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(tiny_suite, tmp_path):
+    """A real SIGINT in the middle of a run: one line, exit code 1, and the rest resumes."""
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "kntrace", "run", str(tiny_suite.study_file)]
+    command += [str(tiny_suite.folder), "--out", str(run), "--rule", "midpoint", "--nodes", "40000"]
+    work = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    blocks = run / "scores.zarr" / "score" / "c"
+    while not any(blocks.glob("*/*")) and work.poll() is None:
+        time.sleep(0.02)
+    work.send_signal(signal.SIGINT)
+    _, said = work.communicate(timeout=60)
+    assert work.returncode == 1, said
+    assert "Traceback" not in said
+    assert "Give the same command again" in said.splitlines()[-1]
+    assert 0 < json.loads(kn("status", run, "--json").stdout)["done"] < 12

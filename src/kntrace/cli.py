@@ -23,7 +23,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Table
 
 import kntrace
-from kntrace.errors import InputError, KntraceError
+from kntrace.errors import InputError, KntraceError, StoppedError
 from kntrace.progress import Progress, silent
 
 __all__ = ["app", "main"]
@@ -56,28 +56,45 @@ Steps = Annotated[
 
 @contextlib.contextmanager
 def _bars(quiet: bool) -> Iterator[Progress]:
-    """Draw progress with an estimate on standard error, if a person is looking."""
-    if quiet or not err.is_terminal:
-        yield silent
-        return
-    columns = (
-        TextColumn("{task.description:<9}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}"),
-    )
-    with RichProgress(*columns, console=err) as bars:
-        tasks: dict[str, TaskID] = {}
+    """Draw progress with an estimate on standard error, if a person is looking.
 
-        def progress(stage: str, done: int, total: int, detail: str = "") -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total, completed=done, detail=detail)
-            bars.update(tasks[stage], completed=done, total=total, detail=detail)
+    Ctrl-C inside becomes an error of kntrace, which typer does not swallow.
+    """
+    try:
+        if quiet or not err.is_terminal:
+            yield silent
+        else:
+            with RichProgress(*_COLUMNS, console=err) as bars:
+                yield _Tasks(bars)
+    except KeyboardInterrupt as stop:
+        said = str(stop) or "Stopped. The same command goes on where it was."
+        raise StoppedError(said) from None
 
-        yield progress
+
+_COLUMNS = (
+    TextColumn("{task.description:<9}"),
+    BarColumn(bar_width=24),
+    MofNCompleteColumn(),
+    TimeElapsedColumn(),
+    TextColumn("left"),
+    TimeRemainingColumn(),
+    TextColumn("{task.fields[detail]}", markup=False),
+)
+
+
+class _Tasks:
+    """A `Progress` that gives every stage a bar of its own."""
+
+    def __init__(self, bars: RichProgress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(
+                stage, total=total, completed=done, detail=detail
+            )
+        self._bars.update(self._tasks[stage], completed=done, total=total, detail=detail)
 
 
 def _say(result: object) -> None:
@@ -300,9 +317,7 @@ def main() -> None:
     try:
         app()
     except KntraceError as error:
-        kind = "input" if isinstance(error, InputError) else "failure"
-        print(f"kntrace: {kind}: {error}", file=sys.stderr)
+        kinds = {InputError: "input: ", StoppedError: ""}
+        kind = next((said for of, said in kinds.items() if isinstance(error, of)), "failure: ")
+        print(f"kntrace: {kind}{error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("kntrace: stopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(1)

@@ -14,6 +14,7 @@ __all__ = [
     "ModelError",
     "RunError",
     "SettingsError",
+    "StoppedError",
     "StudyError",
     "SuiteError",
 ]
@@ -72,6 +73,10 @@ def _rebuild(
     fix: str | None,
 ) -> KntraceError:
     return kind(found, where=where, expected=expected, fix=fix)
+
+
+class StoppedError(KntraceError):
+    """The user stopped the work; what was finished is kept."""
 
 
 class InputError(KntraceError):
