@@ -174,8 +174,8 @@ def test_ctrl_c_says_how_to_go_on(tiny_suite, tmp_path):
     command = [sys.executable, "-m", "kntrace", "run", str(tiny_suite.study_file)]
     command += [str(tiny_suite.folder), "--out", str(run), "--rule", "midpoint", "--nodes", "40000"]
     work = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    blocks = run / "scores.zarr" / "score" / "c"
-    while not any(blocks.glob("*/*")) and work.poll() is None:
+    blocks = run / "scores.zarr" / "score"
+    while not any(blocks.glob("c.*")) and work.poll() is None:
         time.sleep(0.02)
     work.send_signal(signal.SIGINT)
     _, said = work.communicate(timeout=60)

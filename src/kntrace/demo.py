@@ -81,7 +81,8 @@ def demo(
         f"Scoring every neuron of {len(suite)} checkpoints for {len(study.words)} words "
         f"({prompts} prompts) by integrated gradients"
     )
-    run = sweep(study, suite, out / "run", progress=progress)
+    # Products this small gain nothing from a second thread and lose much on a busy machine.
+    run = sweep(study, suite, out / "run", threads=1, progress=progress)
     done("run")
 
     tell("Knowledge neurons, formation processes, distances, permutation tests")
