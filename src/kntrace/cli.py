@@ -102,6 +102,11 @@ def _say(result: object) -> None:
     out.print(str(result), markup=False, soft_wrap=True)
 
 
+def _tell(text: str) -> None:
+    """Say on standard error what is being done."""
+    err.print(text, markup=False, soft_wrap=True)
+
+
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
@@ -117,7 +122,7 @@ def demo(
     from kntrace.demo import demo as run_demo
 
     with _bars(quiet) as progress:
-        result = run_demo(out_dir, world=world, seed=seed, tell=err.print, progress=progress)
+        result = run_demo(out_dir, world=world, seed=seed, tell=_tell, progress=progress)
     analysis, took = result.analysis, result.seconds
     _say(analysis)
     out.print()
@@ -216,7 +221,7 @@ def run_sweep(
     settings = kntrace.Settings.of(rule=rule, nodes=nodes, site=site, dtype=dtype)
     loaded = kntrace.load_study(study, groups=groups)
     series = kntrace.load_suite(suite, steps=steps)
-    err.print(f"{len(loaded.words)} words x {len(series)} checkpoints into {folder}", markup=False)
+    _tell(f"{len(loaded.words)} words x {len(series)} checkpoints into {folder}")
     with _bars(quiet) as progress:
         finished = kntrace.run(
             loaded,
