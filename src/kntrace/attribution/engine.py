@@ -7,8 +7,11 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from kntrace.attribution.ablation import ablate
 from kntrace.attribution.adaptive import integrate_adaptively
 from kntrace.attribution.integrate import Integral, Memory, Tolerance, integrate
 from kntrace.attribution.objectives import find_objective
@@ -16,7 +19,7 @@ from kntrace.attribution.replays import Recording
 from kntrace.attribution.result import Attribution, mean_of
 from kntrace.attribution.rules import ADAPTIVE, quadrature
 from kntrace.attribution.selftest import fastest_replay
-from kntrace.errors import ModelError
+from kntrace.errors import ModelError, SettingsError
 from kntrace.models.feedforward import Stack, find_stack, refuse_unsupported
 from kntrace.models.tokens import AnswerForm, Encoded, encode
 from kntrace.settings import Settings
@@ -169,6 +172,49 @@ class Engine:
             some = self._attribute([encoded[place] for place in places])
             found |= dict(zip(places, some, strict=True))
         return [found[place] for place in range(len(encoded))]
+
+    def ablate(
+        self, encoded: Encoded, neurons: Sequence[tuple[int, int]] | None = None
+    ) -> NDArray[np.float64]:
+        """Set single neurons to zero, one at a time: equation 3 of the paper read literally.
+
+        Parameters
+        ----------
+        neurons
+            (layer, neuron) pairs; all of the model's unless given.
+
+        Returns
+        -------
+        numpy.ndarray
+            The answer's probability as it is minus that without the neuron: one number a
+            pair, in their order, or (layer, neuron) for all.
+
+        Raises
+        ------
+        SettingsError
+            If a pair names no neuron of the model.
+
+        Notes
+        -----
+        Cost: one one-token forward pass from its layer upward per neuron, streamed within the
+        memory budget.
+        """
+        layers, width = self.layers, self.width
+        pairs = torch.cartesian_prod(torch.arange(layers), torch.arange(width))
+        if neurons is not None:
+            pairs = torch.tensor(list(neurons), dtype=torch.long).reshape(-1, 2)
+            inside = (pairs >= 0).all(1) & (pairs < torch.tensor([layers, width])).all(1)
+            if not bool(inside.all()):
+                layer, neuron = pairs[~inside][0].tolist()
+                raise SettingsError(
+                    f"neuron {neuron} of layer {layer}",
+                    expected=f"layers 0 to {layers - 1} and neurons 0 to {width - 1}",
+                )
+        recording = self._replay.record([encoded])
+        pairs = pairs.to(recording.activation.device)
+        lost = ablate(self._replay, recording, pairs[:, 0], pairs[:, 1], self._memory())[0]
+        found: NDArray[np.float64] = lost.cpu().numpy()
+        return found.reshape(layers, width) if neurons is None else found
 
     def _token_by_token(self, encoded: Sequence[Encoded]) -> list[Attribution]:
         """Attribute every token of every answer after those before it; means per answer."""
