@@ -128,6 +128,8 @@ def test_the_version():
         (["run", "STUDY", "SUITE", "--out", "r", "--rule", "simpson"], "rule 'simpson'"),
         (["run", "STUDY", "SUITE", "--out", "r", "--site", "middle"], "site 'middle'"),
         (["run", "STUDY", "SUITE", "--out", "r", "--dtype", "float7"], "dtype"),
+        (["run", "STUDY", "SUITE", "--out", "r", "--objective", "joy"], "objective 'joy'"),
+        (["run", "STUDY", "SUITE", "--out", "r", "--answer-tokens", "all"], "answer_tokens"),
         (["run", "STUDY", "SUITE", "--out", "r", "--device", "warp"], "device 'warp'"),
         (["run", "STUDY", "SUITE", "--out", "r", "--steps", "0,20"], "20"),
         (["run", "similar-words", "SUITE", "--out", "r"], "unknown to the tokenizer"),

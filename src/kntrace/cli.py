@@ -210,7 +210,16 @@ def run_sweep(
     ] = None,
     rule: Annotated[str, typer.Option(help="Integration rule.")] = "gauss_legendre",
     nodes: Annotated[int, typer.Option(min=1, help="Points of the rule.")] = 8,
+    tolerance: Annotated[
+        float, typer.Option(help="Relative error at which the rule `adaptive` stops.")
+    ] = 1e-3,
     site: Annotated[str, typer.Option(help="Which tensor is the neuron.")] = "post_activation",
+    objective: Annotated[
+        str, typer.Option(help="What is attributed: probability or log_probability.")
+    ] = "probability",
+    answer_tokens: Annotated[
+        str, typer.Option(help="Answers of several tokens: error, first, mean or joint.")
+    ] = "error",
     dtype: Annotated[str, typer.Option(help="Number format of weights and sums.")] = "float32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
     threads: Threads = None,
@@ -218,7 +227,15 @@ def run_sweep(
     as_json: AsJson = False,
 ) -> None:
     """Score every neuron of every checkpoint for every word. Run again to resume."""
-    settings = kntrace.Settings.of(rule=rule, nodes=nodes, site=site, dtype=dtype)
+    settings = kntrace.Settings.of(
+        rule=rule,
+        nodes=nodes,
+        tolerance=tolerance,
+        site=site,
+        objective=objective,
+        answer_tokens=answer_tokens,
+        dtype=dtype,
+    )
     loaded = kntrace.load_study(study, groups=groups)
     series = kntrace.load_suite(suite, steps=steps)
     _tell(f"{len(loaded.words)} words x {len(series)} checkpoints into {folder}")
