@@ -1,75 +1,197 @@
-"""Every distance's AUC at a glance, with the baseline that a finding must leave behind."""
+"""All distances at a glance: how well each tells groups apart, and how well learning time does."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from kntrace.analysis import Analysis
-from kntrace.figures.style import COLUMN, new_figure
-
-__all__ = ["ALT", "TITLE", "draw", "prepare"]
-
-TITLE = "How well each distance tells same-group pairs from other-group pairs"
-ALT = (
-    "Points at each distance's AUC with its permutation mean as an open mark; filled where the "
-    "permutation p-value is .05 or less. The baseline, P(answer) curves alone, is set apart."
+from kntrace.distance import regress_out
+from kntrace.figures.chance import auc_bands
+from kntrace.figures.labels import fitted
+from kntrace.figures.style import (
+    COLUMN,
+    INK,
+    PALE,
+    SMALL,
+    drawing,
+    legend,
+    new_figure,
+    settle,
+    tidy,
 )
 
+__all__ = ["Forest"]
+
 _BASELINE = "probability_curve"
+_ROW, _REST = 4.6, 30.0
+_PLAIN, _CONFOUND = "#0072B2", "#D55E00"
+_DASHES = (0, (3, 1.5))
+_DOT: dict[str, Any] = {"marker": "o", "markersize": 4.2, "markeredgewidth": 1.0}
 
 
-def prepare(analysis: Analysis) -> pd.DataFrame:
-    """One row a contrast: `distance`, `auc`, `chance`, `p`, `kind`.
+@dataclass(frozen=True)
+class Forest:
+    """Forest plot of the area under the curve of every distance, and of the verdict.
 
-    `kind` is `plain`, `baseline`, or `corrected` where the baseline's ranks are regressed out.
+    Attributes
+    ----------
+    name, title, how_to_read
+        See `kntrace.figures.Drawing`.
     """
-    rows: list[dict[str, Any]] = [
-        {
-            "distance": name,
-            "auc": found.overall["auc"],
-            "chance": found.overall["auc_chance"],
-            "p": found.overall["p"],
-            "kind": "baseline" if name == _BASELINE else "corrected" if "|" in name else "plain",
-        }
-        for name, found in analysis.contrasts.items()
-    ]
-    kinds = ("baseline", "plain", "corrected")
-    return pd.DataFrame([row for kind in kinds for row in rows if row["kind"] == kind])
 
+    name: str = "forest"
+    title: str = "How well each distance tells the groups apart"
+    how_to_read: str = (
+        "The AUC is how often a pair of the same group is nearer than a pair of different groups; "
+        "0.5 is nothing. A dot beyond its grey band is more than shuffled labels give. The "
+        "dashed line is the confound: what the curves of P(answer) alone reach, which know when "
+        "a word is learnt and nothing of neurons. A distance that does no better than this "
+        "line shows no more than that. Rings have those curves regressed out, which removes "
+        "much but not all of learning time; the diamonds are what the verdict rests on, and "
+        "their scale can pass 1."
+    )
 
-def draw(table: pd.DataFrame) -> Figure:
-    """Draw the points at column width, with p beside them."""
-    figure = new_figure(COLUMN * 1.5, 0.5 + 0.24 * len(table))
-    ax = figure.add_subplot()
-    colours = {"baseline": "#D55E00", "plain": "#0072B2", "corrected": "#009E73"}
-    marks = {"baseline": "D", "plain": "o", "corrected": "s"}
-    rows: list[dict[Any, Any]] = table.to_dict("records")
-    for place, row in enumerate(rows):
-        colour, auc, chance = colours[row["kind"]], row["auc"], row["chance"]
-        ax.plot([chance, auc], [place, place], color=colour, lw=0.8)
-        ax.plot(chance, place, "|", color="#606060", ms=7)
-        filled = colour if row["p"] <= 0.05 else "white"
-        ax.plot(auc, place, marks[row["kind"]], color=colour, mfc=filled, ms=5)
-        ax.annotate(
-            f"{auc:.2f}   p = {row['p']:.3f}",
-            (1.02, place),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=6.5,
+    def applies(self, analysis: Analysis) -> bool:
+        """Always."""
+        return True
+
+    def prepare(self, analysis: Analysis) -> pd.DataFrame:
+        """One row a mark, from top to bottom.
+
+        Returns
+        -------
+        pd.DataFrame
+            `distance`; `kind`: baseline, plain, corrected (ranks of the baseline regressed
+            out) or verdict (the adjusted AUC of a wording); `auc`; `low`, `high`: middle 95 %
+            under permuted labels, or the 90 % interval of a verdict; `p`, one-sided.
+        """
+        matrices = dict(analysis.distances)
+        baseline = matrices.get(_BASELINE)
+        corrected = {}
+        if baseline is not None:
+            corrected = {
+                name: regress_out(matrix, baseline)
+                for name, matrix in matrices.items()
+                if name != _BASELINE
+            }
+        bands = auc_bands(
+            {**matrices, **{f"{name} | {_BASELINE}": found for name, found in corrected.items()}},
+            analysis.groups,
+            permutations=analysis.permutations,
+            seed=analysis.seed,
         )
-    names = [
-        f"{row['distance']} (baseline)"
-        if row["kind"] == "baseline"
-        else str(row["distance"]).replace(" | probability_curve", "\nbaseline regressed out")
-        for row in rows
+        rows: list[tuple[object, ...]] = []
+        for name in sorted(matrices, key=lambda name: name != _BASELINE):
+            kind = "baseline" if name == _BASELINE else "plain"
+            rows.append((name, kind, *bands[name], _p(analysis, name)))
+            if name in corrected:
+                full = f"{name} | {_BASELINE}"
+                rows.append((name, "corrected", *bands[full], _p(analysis, full)))
+        for wording, found in analysis.verdicts.items():
+            rows.append((wording, "verdict", found.adjusted_auc, found.low, found.high, found.p))
+        columns = ["distance", "kind", "auc", "low", "high", "p"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def draw(self, table: pd.DataFrame) -> Figure:
+        """Draw one row a mark, the baseline's AUC being a line through all of them."""
+        with drawing(table["distance"]):
+            figure = new_figure(COLUMN, _REST + _ROW * len(table), spaced=True)
+            ax = figure.add_subplot()
+            for place, row in enumerate(_rows(table)):
+                _draw_row(ax, place, row)
+            for first in np.flatnonzero(_begins(table)):
+                ax.axhline(float(first) - 0.5, color=PALE, linewidth=0.5)
+            ax.axvline(0.5, color=INK, linewidth=0.6)
+            for auc in table.loc[table["kind"] == "baseline", "auc"]:
+                ax.axvline(float(auc), color=_CONFOUND, linewidth=0.9, linestyle=_DASHES)
+            _finish(ax, table)
+            return settle(figure)
+
+    def describe(self, table: pd.DataFrame) -> str:
+        """Every mark with its AUC and p."""
+        said = {
+            "baseline": "baseline, P(answer) curves alone",
+            "plain": "{}",
+            "corrected": "{} with the curves regressed out",
+            "verdict": "verdict on the {} wording, adjusted",
+        }
+        parts = [
+            f"{said[row['kind']].format(row['distance'])} {row['auc']:.2f} (p = {row['p']:.3f})"
+            for row in _rows(table)
+        ]
+        return f"Area under the curve, 0.5 being nothing: {'; '.join(parts)}."
+
+
+def _p(analysis: Analysis, name: str) -> float:
+    return float(analysis.contrasts[name].overall["p"]) if name in analysis.contrasts else np.nan
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _begins(table: pd.DataFrame) -> list[bool]:
+    """Whether a row is the first of its distance, or of the verdicts."""
+    keys = [row["kind"] if row["kind"] == "verdict" else row["distance"] for row in _rows(table)]
+    return [place > 0 and keys[place] != keys[place - 1] for place in range(len(keys))]
+
+
+def _draw_row(ax: Axes, place: int, row: Mapping[str, Any]) -> None:
+    kind, auc, low, high = (row[name] for name in ("kind", "auc", "low", "high"))
+    if kind == "verdict":
+        ax.plot([low, high], [place] * 2, color=INK, linewidth=1.0, solid_capstyle="butt")
+        ax.plot(auc, place, marker="D", markersize=4, color=INK)
+    else:
+        ax.barh(place, high - low, left=low, height=0.5, color=PALE, linewidth=0)
+        colour = _CONFOUND if kind == "baseline" else _PLAIN
+        inside = "white" if kind == "corrected" else colour
+        ax.plot(auc, place, markerfacecolor=inside, markeredgecolor=colour, **_DOT)
+    p = row["p"]
+    written = "–" if np.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+    ax.annotate(
+        f"{auc:.2f}   p {written}",
+        (1.0, place),
+        xycoords=("axes fraction", "data"),
+        xytext=(3, 0),
+        textcoords="offset points",
+        va="center_baseline",
+        size=SMALL,
+        annotation_clip=False,
+    )
+
+
+def _finish(ax: Axes, table: pd.DataFrame) -> None:
+    names = {"baseline": "P(answer) curves", "corrected": "given the curves"}
+    labels = [
+        f"verdict, {row['distance']}"
+        if row["kind"] == "verdict"
+        else names.get(row["kind"], row["distance"])
+        for row in _rows(table)
     ]
-    ax.set_yticks(range(len(table)), names)
-    ax.set_ylim(len(table) - 0.5, -0.5)
-    low = min(0.3, table["auc"].min() - 0.03)
-    ax.set_xlim(low, 1)
-    ax.axvline(0.5, color="#909090", lw=0.6, ls="--")
-    ax.set_xlabel("AUC (0.5: nothing; bar: mean of the permutations)")
-    return figure
+    labels = [fitted(label, 30.0) for label in labels]
+    ax.set_yticks(range(len(table)), labels)
+    ax.set_ylim(len(table) - 0.4, -0.6)
+    numbers = table[["auc", "low", "high"]].to_numpy(dtype=np.float64)
+    ax.set_xlim(min(0.4, numbers.min() - 0.03), max(0.7, numbers.max() + 0.03))
+    tidy(ax, grid="x")
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.set_xlabel("AUC: same-group pair nearer than other-group pair", labelpad=2)
+    plain = {"color": _PLAIN, **_DOT, "linestyle": ""}
+    handles = [
+        Line2D([], [], label="distance", **plain),
+        Line2D([], [], markerfacecolor="white", label="curves regressed out", **plain),
+        Line2D([], [], color=_CONFOUND, ls=_DASHES, linewidth=0.9, label="learning time alone"),
+        Patch(color=PALE, linewidth=0, label="95 % of permutations"),
+        Line2D([], [], color=INK, marker="D", markersize=4, label="adjusted, 90 % interval"),
+    ]
+    legend(ax, handles, (-0.3, 1.01), columns=2)

@@ -1,194 +1,191 @@
-"""What all figures share: sizes, colours, fonts, the axis of training steps."""
+"""How all figures look: sizes, fonts, colours, and how they are saved.
+
+Nothing here touches pyplot or a window, and the reader's own matplotlib settings are neither
+used nor changed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import io
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-import matplotlib as mpl
+import matplotlib.style as mpl_style
 import numpy as np
-from matplotlib import font_manager
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from kntrace.figures.fonts import families
 
 __all__ = [
     "COLUMN",
+    "FORMATS",
+    "INK",
+    "MUTED",
     "PAGE",
-    "brackets",
-    "colour_map",
-    "dividers",
-    "group_colours",
+    "PALE",
+    "SMALL",
+    "TEXT",
+    "Look",
+    "drawing",
+    "group_looks",
+    "legend",
     "new_figure",
-    "save",
-    "step_axis",
-    "styled",
-    "word_ticks",
+    "render",
+    "settle",
+    "tidy",
 ]
 
-COLUMN = 85 / 25.4
-"""Width of a column of a paper, in inches."""
-PAGE = 170 / 25.4
-"""Width of a page of a paper, in inches."""
+# Widths of a column and of a page of a paper, in mm.
+COLUMN, PAGE = 85.0, 170.0
+# Sizes of text in points; nothing is set smaller than SMALL.
+TEXT, SMALL = 7.0, 6.2
+DOTS_PER_INCH = 200
+_MM_PER_INCH = 25.4
+_MARGIN, _BETWEEN = 0.025, 0.02
+# Places of axes are exact to a thousandth of a dot.
+_DIGITS = 6
 
-# Okabe and Ito's colours, told apart with every kind of colour blindness; the yellow is left
-# out, being too pale for a line. With more groups they come again with another line style.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000")
-_STYLES = ("-", "--", ":", "-.")
+INK, MUTED, PALE = "#1a1a1a", "#6b6b6b", "#d4d4d4"
 
-# The first font that has a character draws it, so words in any script can be labels.
-_FONTS = (
-    "DejaVu Sans",
-    "Noto Sans",
-    "Noto Sans CJK JP",
-    "IPAexGothic",
-    "Hiragino Sans",
-    "Yu Gothic",
-    "Noto Sans Arabic",
-    "Arial Unicode MS",
-)
+# The colours of Okabe and Ito (2008), which people with any kind of colour blindness tell
+# apart; their yellow is too pale for a line on white, and their black is the ink.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 
+_SETTINGS: dict[str, Any] = {
+    "font.size": TEXT,
+    "axes.titlesize": TEXT,
+    "axes.labelsize": TEXT,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
+    "legend.frameon": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.0,
+    "hatch.linewidth": 0.4,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.dpi": DOTS_PER_INCH,
+    "savefig.dpi": DOTS_PER_INCH,
+    # Words are a user's: a dollar sign among them must not begin mathematics.
+    "text.parse_math": False,
+    "pdf.fonttype": 42,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "kntrace",
+}
 
-@contextmanager
-def styled() -> Iterator[None]:
-    """Draw in kntrace's style and leave the reader's own settings alone."""
-    known = {font.name for font in font_manager.fontManager.ttflist}
-    style: dict[str, Any] = {
-        "font.family": [name for name in _FONTS if name in known] or ["sans-serif"],
-        "font.size": 7,
-        "axes.titlesize": 8,
-        "axes.labelsize": 7,
-        "xtick.labelsize": 6.5,
-        "ytick.labelsize": 6.5,
-        "legend.fontsize": 6.5,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.linewidth": 0.6,
-        "xtick.major.width": 0.6,
-        "ytick.major.width": 0.6,
-        "lines.linewidth": 1.2,
-        "legend.frameon": False,
-        "pdf.fonttype": 42,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "kntrace",
-        "figure.dpi": 200,
-        "savefig.dpi": 200,
-        "hatch.linewidth": 0.4,
-    }
-    with mpl.rc_context(style):  # type: ignore[arg-type]
-        yield
+# What would make the bytes of a file depend on when and by what it was drawn.
+_METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    "svg": {"Date": None, "Creator": None},
+}
+FORMATS = tuple(_METADATA)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """A figure of its own, in inches, known to no window and no global state."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+@dataclass(frozen=True)
+class Look:
+    """How a group is drawn: its colour, and the dashes of its lines."""
+
+    colour: str
+    dashes: Any
+
+
+def group_looks(groups: Iterable[str]) -> dict[str, Look]:
+    """Give every group a look of its own; the looks repeat after 24 groups."""
+    looks = [Look(colour, dashes) for dashes in _DASHES for colour in _COLOURS]
+    names = dict.fromkeys(groups)
+    return {name: looks[place % len(looks)] for place, name in enumerate(names)}
+
+
+def new_figure(width: float, height: float, *, spaced: bool = False) -> Figure:
+    """Make an empty figure, `width` x `height` mm, that belongs to no window.
+
+    With `spaced`, matplotlib places the axes so that no text is cut off; then `settle` it.
+    """
+    engine = (
+        ConstrainedLayoutEngine(w_pad=_MARGIN, h_pad=_MARGIN, wspace=_BETWEEN, hspace=_BETWEEN)
+        if spaced
+        else None
+    )
+    figure = Figure(figsize=(width / _MM_PER_INCH, height / _MM_PER_INCH), layout=engine)
     FigureCanvasAgg(figure)
     return figure
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write a figure whose bytes depend on what it shows and not on when it was drawn."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{path.name}")
-    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-    form = path.suffix.lstrip(".")
-    figure.savefig(partial, format=form, metadata=undated.get(form, {"Software": "kntrace"}))
-    partial.replace(path)
-    return path
+def settle(figure: Figure) -> Figure:
+    """Let matplotlib place the axes of a `spaced` figure, for good.
 
-
-def group_colours(groups: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """Colour and line style of every group; no two groups share both until there are 28."""
-    return {
-        group: (_COLOURS[place % len(_COLOURS)], _STYLES[place // len(_COLOURS) % len(_STYLES)])
-        for place, group in enumerate(groups)
-    }
-
-
-def colour_map(name: str) -> Colormap:
-    """The named colour map, with grey for what has no value."""
-    return mpl.colormaps[name].with_extremes(bad="#d9d9d9")
-
-
-def step_axis(ax: Axes, steps: NDArray[Any]) -> None:
-    """Make x an axis of training steps that shows step 0 and spreads the early ones.
-
-    Linear from 0 to the first step after it, logarithmic beyond.
+    Its solver answers in another last digit from time to time, which would show in the bytes
+    of a file; so places are rounded.
     """
-    steps = np.asarray(steps)
-    positive = steps[steps > 0]
-    if len(positive) and positive.max() / positive.min() > 20:
-        ax.set_xscale("symlog", linthresh=float(positive.min()), linscale=0.4)
-        powers = 10.0 ** np.arange(
-            np.ceil(np.log10(positive.min())), np.floor(np.log10(positive.max())) + 1
-        )
-        ax.set_xticks([0, *powers], ["0", *(f"{int(power):,}" for power in powers)])
-        ax.minorticks_off()
-    ax.set_xlim(steps.min(), steps.max())
-    ax.set_xlabel("training step")
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for ax in figure.axes:
+        ax.set_position(np.round(ax.get_position(original=True).bounds, _DIGITS).tolist())
+    return figure
 
 
-def word_ticks(ax: Axes, words: Sequence[str], inches: float) -> None:
-    """Label rows and columns of a matrix; where words are too many, only some of them."""
-    room = inches * 72 / max(1, len(words))
-    size = min(6.5, max(4.2, room * 0.8))
-    every = max(1, int(np.ceil(size * 1.15 / room)))
-    places = np.arange(0, len(words), every)
-    labels = [_shorten(words[int(place)]) for place in places]
-    ax.set_xticks(places, labels, rotation=90, fontsize=size)
-    ax.set_yticks(places, labels, fontsize=size)
-    ax.tick_params(length=0, pad=1.5)
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+def tidy(ax: Axes, *, grid: Literal["x", "y"] | None = None) -> None:
+    """Fix the look of the ticks, and draw faint lines of the grid along one axis."""
+    ax.tick_params(labelsize=SMALL, width=0.6, length=2, pad=2)
+    if grid is not None:
+        ax.grid(axis=grid, color=PALE, linewidth=0.4)
+        ax.set_axisbelow(True)
 
 
-def dividers(ax: Axes, groups: Sequence[str], colour: str = "white") -> None:
-    """Draw lines between the groups of a matrix whose words lie group by group."""
-    names = np.asarray(groups)
-    for place in np.flatnonzero(names[1:] != names[:-1]) + 0.5:
-        ax.axhline(place, color=colour, lw=0.9)
-        ax.axvline(place, color=colour, lw=0.9)
+def legend(
+    owner: Axes | Figure, handles: Sequence[Artist], at: tuple[float, float], *, columns: int = 1
+) -> None:
+    """Put a legend whose lower left corner is `at`, in fractions of the axes or figure."""
+    owner.legend(
+        handles=list(handles),
+        loc="lower left",
+        bbox_to_anchor=at,
+        ncols=columns,
+        borderaxespad=0.0,
+        columnspacing=1.1,
+        handlelength=1.8,
+        labelspacing=0.25,
+    )
 
 
-def brackets(ax: Axes, groups: Sequence[str]) -> None:
-    """Name the groups above a matrix, a line over each one's columns."""
-    names = list(groups)
-    start = 0
-    colours = group_colours(list(dict.fromkeys(names)))
-    while start < len(names):
-        stop = start
-        while stop < len(names) and names[stop] == names[start]:
-            stop += 1
-        top = ax.get_xaxis_transform()
-        colour, _ = colours[names[start]]
-        ax.plot(
-            [start - 0.4, stop - 0.6],
-            [1.015, 1.015],
-            transform=top,
-            color=colour,
-            lw=2,
-            clip_on=False,
-            solid_capstyle="butt",
-        )
-        narrow = (stop - start) / len(names) < 0.1
-        ax.text(
-            (start + stop - 1) / 2 - (0.4 if narrow else 0),
-            1.028,
-            _shorten(names[start], 18),
-            transform=top,
-            ha="left" if narrow else "center",
-            va="bottom",
-            rotation=30 if narrow else 0,
-            fontsize=7,
-        )
-        start = stop
+@contextmanager
+def drawing(texts: Iterable[str] = ()) -> Iterator[None]:
+    """Draw in this style, whatever the reader's settings are, with fonts that have `texts`."""
+    with (
+        mpl_style.context(["default", _SETTINGS | {"font.family": families(texts)}]),
+        warnings.catch_warnings(),
+    ):
+        # A character that no font of this machine has shows as a box, and that is all there
+        # is to say about it: the tables have the word.
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
+        yield
 
 
-def _shorten(text: str, longest: int = 16) -> str:
-    # A dollar sign would begin mathematics.
-    shown = text if len(text) <= longest else text[: longest - 1] + "…"
-    return shown.replace("$", r"\$")
+def render(figure: Figure, form: str) -> bytes:
+    """Render a figure as the bytes of a file; equal figures give equal bytes.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+    form
+        One of `FORMATS`. Fonts are embedded in pdf as TrueType, and are outlines in svg.
+    """
+    stream = io.BytesIO()
+    with drawing():
+        figure.savefig(stream, format=form, metadata=_METADATA[form], dpi=DOTS_PER_INCH)
+    return stream.getvalue()

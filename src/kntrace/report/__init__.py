@@ -1,4 +1,4 @@
-"""The report: one HTML page that holds everything and needs nothing."""
+"""The report: one HTML page that says what was found, why, and how far to trust it."""
 
 from kntrace.report.page import write_report
 

@@ -1,0 +1,47 @@
+"""What a figure is: a small frozen object that prepares a table, draws it and describes it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from kntrace.analysis import Analysis
+
+__all__ = ["Drawing", "Table"]
+
+Table = pd.DataFrame | xr.DataArray | xr.Dataset
+
+
+class Drawing(Protocol):
+    """One figure.
+
+    The table that `prepare` makes holds every number that `draw` shows, so that a figure is
+    tested, and can be redrawn by other means, from its table alone.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name in the registry, and of the figure's files."""
+
+    @property
+    def title(self) -> str:
+        """What the figure is, as a heading."""
+
+    @property
+    def how_to_read(self) -> str:
+        """What its marks mean, what to look for, and what it does not say."""
+
+    def applies(self, analysis: Analysis) -> bool:
+        """Whether the analysis has what the figure shows."""
+
+    def prepare(self, analysis: Analysis) -> Any:
+        """Make the table of the numbers that are drawn; its type is the figure's own."""
+
+    def draw(self, table: Any) -> Figure:
+        """Draw what `prepare` gave."""
+
+    def describe(self, table: Any) -> str:
+        """Say in one or two sentences what is to be seen, for those who cannot see it."""

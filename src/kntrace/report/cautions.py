@@ -1,0 +1,155 @@
+"""What a reader must see before believing a number."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kntrace.analysis import Analysis
+from kntrace.archive import Run
+from kntrace.report.tables import p_value, per_cent, share
+
+__all__ = ["Caution", "cautions"]
+
+_BASELINE, _PAPER = "probability_curve", "emd"
+_SIGNIFICANT = 0.05
+# Scores of a layer should add up to what the layer does to P(answer); this much may be missing.
+_GAP, _GAPS_ALLOWED = 0.01, 0.01
+_NAMED = 12
+
+
+@dataclass(frozen=True)
+class Caution:
+    """A warning: what is the matter, and what follows."""
+
+    title: str
+    text: str
+
+
+def cautions(run: Run, analysis: Analysis) -> list[Caution]:
+    """Look for everything that should lower a reader's trust in what the report shows."""
+    found = [
+        *_learning_time(analysis),
+        *_not_known(run, analysis),
+        *_one_wording(analysis),
+        *_paper_finds_nothing(analysis),
+        *_gaps(run),
+        *_same_weights(run),
+        *_no_steps(run),
+    ]
+    notes = [*analysis.notes, *(n for item in analysis.contrasts.values() for n in item.notes)]
+    return found + [Caution("Left out.", f"{note}.") for note in dict.fromkeys(notes)]
+
+
+def _learning_time(analysis: Analysis) -> list[Caution]:
+    if _BASELINE not in analysis.contrasts:
+        return []
+    overall = analysis.contrasts[_BASELINE].overall
+    if not overall["p"] <= _SIGNIFICANT:
+        return []
+    return [
+        Caution(
+            "Learning time alone tells the groups apart.",
+            f"The curves of P(answer), which know nothing of neurons, reach an AUC of "
+            f"{share(overall['auc'], 2)} (p = {p_value(overall['p'])}). Distances between "
+            "formation processes, the paper's among them, see groups for that reason whatever "
+            "the words mean, and regressing the curves out removes only part of it. Go by the "
+            "verdict.",
+        )
+    ]
+
+
+def _not_known(run: Run, analysis: Analysis) -> list[Caution]:
+    scores = run.scores
+    mine = np.flatnonzero(scores["wording"].values == analysis.wording)
+    last = scores["rank"].isel(checkpoint=-1, prompt=mine).transpose("word", "prompt").values
+    right = (last == 0).sum(axis=1) / np.maximum((last >= 0).sum(axis=1), 1)
+    unknown = [str(word) for word in scores["word"].values[right < 0.5]]
+    if not unknown:
+        return []
+    return [
+        Caution(
+            f"The model does not know {len(unknown)} of {len(right)} words.",
+            "At the last checkpoint it does not put them first in most of their prompts: "
+            f"{_listed(unknown)}. What is called their knowledge neurons is not of knowledge.",
+        )
+    ]
+
+
+def _one_wording(analysis: Analysis) -> list[Caution]:
+    if len(analysis.verdicts) != 1:
+        return []
+    return [
+        Caution(
+            "Only one wording was judged.",
+            "Questions of one group are often worded alike, and that alone can make its words "
+            "look alike. Give the study prompts in a second, neutral wording (“which thing …”) "
+            "to guard against it; the rule's error rates are those of two wordings.",
+        )
+    ]
+
+
+def _paper_finds_nothing(analysis: Analysis) -> list[Caution]:
+    if _PAPER not in analysis.contrasts:
+        return []
+    overall = analysis.contrasts[_PAPER].overall
+    if overall["p"] <= _SIGNIFICANT:
+        return []
+    return [
+        Caution(
+            "The paper's distance does not tell the groups apart.",
+            f"Its AUC is {share(overall['auc'], 2)}, p = {p_value(overall['p'])}. Once learning "
+            "time is under control it has little power, so this is no evidence against groups.",
+        )
+    ]
+
+
+def _gaps(run: Run) -> list[Caution]:
+    gaps = np.abs(run.scores["gap"].values)
+    gaps = gaps[np.isfinite(gaps)]
+    if not gaps.size or float((gaps > _GAP).mean()) <= _GAPS_ALLOWED:
+        return []
+    return [
+        Caution(
+            "The integral is not exact everywhere.",
+            f"In {per_cent(float((gaps > _GAP).mean()))} of all layers and prompts the scores "
+            f"miss the change of P(answer) that they should add up to by more than {_GAP}, at "
+            f"most by {gaps.max():.2f}. The rule named adaptive, or more nodes, would mend it.",
+        )
+    ]
+
+
+def _same_weights(run: Run) -> list[Caution]:
+    labels = defaultdict(list)
+    for place, checkpoint in enumerate(run.suite):
+        fingerprint = run.fingerprint(place)
+        if fingerprint is not None:
+            labels[fingerprint].append(checkpoint.label)
+    return [
+        Caution(
+            "Some checkpoints are the same.",
+            f"{_listed(same)} hold equal weights, bit for bit: either the suite is mislabelled "
+            "or these checkpoints were saved twice.",
+        )
+        for same in labels.values()
+        if len(same) > 1
+    ]
+
+
+def _no_steps(run: Run) -> list[Caution]:
+    if all(checkpoint.step is not None for checkpoint in run.suite):
+        return []
+    return [
+        Caution(
+            "The checkpoints' steps are not known.",
+            "Figures show them in a row, evenly spaced. Name the steps in a suite.yaml.",
+        )
+    ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
