@@ -208,8 +208,8 @@ def run_sweep(
     groups: Annotated[
         Path | None, typer.Option(help="Groups file, for a plain {word: [questions]} study.")
     ] = None,
-    rule: Annotated[str, typer.Option(help="Integration rule.")] = "gauss_legendre",
-    nodes: Annotated[int, typer.Option(min=1, help="Points of the rule.")] = 8,
+    rule: Annotated[str, typer.Option(help="Integration rule.")] = "adaptive",
+    nodes: Annotated[int, typer.Option(min=1, help="Points of a fixed rule.")] = 8,
     tolerance: Annotated[
         float, typer.Option(help="Relative error at which the rule `adaptive` stops.")
     ] = 1e-3,

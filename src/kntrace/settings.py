@@ -26,7 +26,8 @@ class Settings(BaseModel):
     Attributes
     ----------
     rule
-        The integration rule, a name in `kntrace.attribution.rules.RULES`.
+        The integration rule: a name in `kntrace.attribution.rules.RULES`, or `adaptive`, which
+        takes as many nodes as each layer of each prompt needs.
     nodes
         Points at which the rule evaluates the gradient, per layer and prompt; `adaptive`
         chooses them itself.
@@ -49,7 +50,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rule: str = "gauss_legendre"
+    rule: str = "adaptive"
     nodes: int = Field(default=8, ge=1, le=100_000)
     tolerance: float = Field(default=1e-3, gt=0, lt=1)
     site: str = "post_activation"
