@@ -109,9 +109,13 @@ def test_company_order_and_memory_change_nothing(name):
 
 
 def test_fixed_rules_say_whether_they_were_enough():
-    with Engine(make("olmo2", torch.float64), None, Settings(nodes=8)) as engine:
+    with Engine(
+        make("olmo2", torch.float64), None, Settings(rule="gauss_legendre", nodes=8)
+    ) as engine:
         found = engine.attribute_many(prompts())[0]
     assert found.nodes.tolist() == [8, 8, 8]
     assert not found.converged.any()
-    with Engine(make("gpt_neox_parallel", torch.float64), None, Settings(nodes=32)) as engine:
+    with Engine(
+        make("gpt_neox_parallel", torch.float64), None, Settings(rule="gauss_legendre", nodes=32)
+    ) as engine:
         assert engine.attribute_many(prompts())[0].converged.all()

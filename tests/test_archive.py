@@ -587,7 +587,7 @@ def test_another_suite_or_setting_is_refused_and_named(run: Run) -> None:
     shorter = Suite("toy", suite().checkpoints[:2])
     assert "suite: checkpoint end is gone" in resumed_with(run, places=shorter)
     message = resumed_with(run, nodes=9, rule="public_code")
-    assert "settings: rule: gauss_legendre -> public_code; settings: nodes: 8 -> 9" in message
+    assert "settings: rule: adaptive -> public_code; settings: nodes: 8 -> 9" in message
 
 
 def test_names_and_moved_checkpoints_are_no_change(run: Run) -> None:

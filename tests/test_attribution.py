@@ -281,7 +281,7 @@ def encode_all(count: int, answer_tokens: int = 1) -> list[Encoded]:
 
 
 def scores(model, tokenizer, groups, **options):
-    with Engine(model, tokenizer, Settings(nodes=4), **options) as engine:
+    with Engine(model, tokenizer, Settings(rule="gauss_legendre", nodes=4), **options) as engine:
         return [found.score for group in groups for found in engine.attribute_many(group)]
 
 
@@ -367,6 +367,9 @@ def test_wrong_settings_are_named(options, message, tokenizer):
         ("w1 w2", "", "answer is empty"),
         ("", "w3", "prompt has no token"),
         ("w1 w2", "hippopotamus", "unknown to the tokenizer"),
+        (None, "w3", "the prompt is None; expected a text"),
+        ("w1 w2", 3, "the answer is 3; expected a text"),
+        (["w1 w2"], "w3", "expected a text"),
         ("w1 zebra", "w3", "prompt holds a word that is unknown"),
         (" ".join(["w1"] * 65), "w3", "65 tokens; expected at most the model's 64"),
     ],
@@ -376,12 +379,34 @@ def test_unreadable_prompts_are_named(prompt, answer, message, tokenizer):
         kntrace.attribute(make("gpt_neox_parallel"), tokenizer, prompt, answer)
 
 
+def test_hyphens_are_underscores(tokenizer):
+    model = make("gpt_neox_parallel")
+    names = [("public-code", "pre-activation"), ("public_code", "pre_activation")]
+    mine, theirs = (
+        kntrace.attribute(model, tokenizer, "w1 w2", "w3", rule, 5, site) for rule, site in names
+    )
+    np.testing.assert_array_equal(mine.score, theirs.score)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_on_a_cpu_is_refused(dtype, tokenizer):
+    with pytest.raises(ModelError, match=r"on a CPU; expected float32.*model\.float"):
+        kntrace.attribute(make("gpt2", dtype), tokenizer, "w1 w2", "w3")
+
+
+def test_numbers_that_are_none_are_no_result(tokenizer):
+    model = make("gpt_neox_parallel")
+    model.gpt_neox.layers[1].mlp.dense_h_to_4h.weight.data[3, 3] = float("nan")
+    with pytest.raises(ModelError, match="scores that are not finite numbers, in layer"):
+        kntrace.attribute(model, tokenizer, "w1 w2", "w3")
+
+
 def test_many_nodes_need_little_memory(tokenizer):
     """2,000 nodes a few rows at a time agree with 40 Gauss-Legendre nodes at once."""
     model, prompts = make("gpt_neox_parallel", torch.float64), encode_all(1)
     with Engine(model, tokenizer, Settings(rule="midpoint", nodes=2000), memory=200_000) as engine:
         fine = engine.attribute_many(prompts)[0]
-    with Engine(model, tokenizer, Settings(nodes=40)) as engine:
+    with Engine(model, tokenizer, Settings(rule="gauss_legendre", nodes=40)) as engine:
         exact = engine.attribute_many(prompts)[0]
     assert np.linalg.norm(fine.score - exact.score) < 1e-5 * np.linalg.norm(exact.score)
     assert np.abs(exact.gap).max() < 1e-9

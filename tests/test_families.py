@@ -109,6 +109,35 @@ def test_encoder_decoders_are_refused():
         pass
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("MambaConfig", {}),
+        ("RecurrentGemmaConfig", {"intermediate_size": 64, "num_attention_heads": 2}),
+    ],
+)
+def test_layers_without_attention_are_refused(kind, options):
+    config = getattr(transformers, kind)(
+        vocab_size=VOCABULARY, num_hidden_layers=2, hidden_size=32, **options
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    with pytest.raises(ModelError, match="has no attention"), Engine(model, None):
+        pass
+
+
+@pytest.mark.parametrize("part", ["mlp", "mlp.c_fc"])
+def test_maps_used_by_two_layers_are_refused(part):
+    model = make("gpt2")
+    first, second = model.transformer.h[0], model.transformer.h[1]
+    owner, _, name = part.rpartition(".")
+    setattr(second.get_submodule(owner), name, first.get_submodule(part))
+    with (
+        pytest.raises(ModelError, match="layers 0 and 1 use one and the same"),
+        Engine(model, None),
+    ):
+        pass
+
+
 @pytest.mark.parametrize("kind", ["BertConfig", "RobertaConfig"])
 @pytest.mark.parametrize("head", ["AutoModelForMaskedLM", "AutoModelForCausalLM"])
 def test_masked_models_are_refused(kind, head):

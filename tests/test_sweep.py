@@ -29,7 +29,7 @@ from conftest import STEPS, TinySuite, save_checkpoint
 from kntrace.archive import Run, open_run, status, writing
 from kntrace.archive.chunks import chunk_name
 from kntrace.archive.variables import BLOCK_VARIABLES
-from kntrace.errors import ModelError, RunError, SettingsError
+from kntrace.errors import ModelError, RunError, SettingsError, SuiteError
 from kntrace.progress import silent
 from kntrace.settings import Settings
 from kntrace.study import Study
@@ -453,7 +453,25 @@ def test_a_changed_study_is_refused(mine: TinySuite, done: Run) -> None:
 
 def test_a_changed_setting_is_refused(tiny_suite: TinySuite, done: Run) -> None:
     message = refused(tiny_suite, done, settings=Settings.of(rule="midpoint"))
-    assert "settings: rule: gauss_legendre -> midpoint" in message
+    assert "settings: rule: adaptive -> midpoint" in message
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(mine: TinySuite, tmp_path: Path) -> None:
+    file = mine.folder / "step10" / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"use_parallel_residual": False}))
+    with pytest.raises(ModelError, match=r"step10.*use_parallel_residual True -> False"):
+        finish(mine, tmp_path / "run")
+
+
+def test_a_missing_folder_is_found_before_anything_is_scored(
+    mine: TinySuite, tmp_path: Path
+) -> None:
+    suite = mine.suite
+    shutil.rmtree(mine.folder / "step10")
+    with pytest.raises(SuiteError, match="step10"):
+        kntrace.run(mine.study, suite, tmp_path / "run", progress=silent)
+    assert not (tmp_path / "run" / "scores.zarr").exists()
 
 
 def test_another_suite_is_refused(mine: TinySuite, done: Run) -> None:
@@ -523,7 +541,7 @@ def test_another_tokenizer_is_refused(mine: TinySuite, done: Run, tmp_path: Path
 def test_a_checkpoint_of_another_shape_is_refused(mine: TinySuite, tmp_path: Path) -> None:
     shutil.rmtree(mine.folder / "step10")
     save_checkpoint(mine.folder / "step10", seed=1, layers=3)
-    with pytest.raises(ModelError, match=r"step10: 3 layers x 24 neurons; expected 2 x 24"):
+    with pytest.raises(ModelError, match=r"step10: .*num_hidden_layers 2 -> 3"):
         finish(mine, tmp_path / "run")
     assert status(tmp_path / "run").done == 4
 
@@ -549,9 +567,9 @@ def test_numbers_that_are_not_finite_are_named(mine: TinySuite, tmp_path: Path) 
     weights = load_file(file)
     weights["embed_out.weight"].fill_(3e38)
     save_file(weights, file, metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"step10 · cat: .*not finite.*prompt.*layer") as caught:
+    with pytest.raises(ModelError, match=r"step10 · cat: prompt .*not finite.*layer") as caught:
         finish(mine, tmp_path / "run")
-    assert "Q. which pet says meow A." in str(caught.value)
+    assert "which pet says meow" in str(caught.value)
     assert status(tmp_path / "run").done == 4
 
 

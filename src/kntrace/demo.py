@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kntrace.analysis import Analysis, analyse
+from kntrace.errors import SuiteError
 from kntrace.figures import draw_all
 from kntrace.grow import grow
 from kntrace.progress import Progress, silent
@@ -18,6 +19,9 @@ from kntrace.suite import load_suite
 from kntrace.sweep import run as sweep
 
 __all__ = ["DemoResult", "demo"]
+
+
+_PARTS = {"suite", "run"}
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,10 @@ def demo(
         If `out` holds something else, or a part fails.
     """
     out = Path(out)
+    if out.exists() and (not out.is_dir() or {part.name for part in out.iterdir()} - _PARTS):
+        raise SuiteError(
+            "exists and is not a demonstration's folder", where=out, fix="Give another --out."
+        )
     seconds: dict[str, float] = {}
     started = time.perf_counter()
 

@@ -11,7 +11,7 @@ import io
 import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -57,6 +57,12 @@ class Settings(BaseModel):
     objective: str = "probability"
     answer_tokens: Literal["error", "first", "mean", "joint"] = "error"
     dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+
+    @field_validator("rule", "site", "objective", mode="before")
+    @classmethod
+    def _underscored(cls, name: Any) -> Any:
+        """On a command line hyphens come to hand more easily."""
+        return name.replace("-", "_") if isinstance(name, str) else name
 
     @classmethod
     def of(cls, **values: Any) -> Settings:

@@ -177,6 +177,7 @@ class _Sweep:
     def finish(self, verify: bool) -> Run:
         """Compute all that is not done."""
         plan = self._plan(verify)
+        self.suite.check_present([self.checkpoints[place].label for place in plan])
         self.done = self.total - sum(map(len, plan.values()))
         self.report("sweep", self.done, self.total)
         try:
@@ -247,7 +248,6 @@ class _Sweep:
             raise ModelError(
                 error.found, where=where, expected=error.expected, fix=error.fix
             ) from error
-        _refuse_non_finite(block, prompts, run.describe(place, word))
         return block
 
     def _admit(self, place: int, loaded: LoadedCheckpoint, engine: Engine) -> Run:
@@ -264,12 +264,6 @@ class _Sweep:
                 width=engine.width,
             )
         run = self.opened
-        if (engine.layers, engine.width) != (run.layers, run.width):
-            raise ModelError(
-                f"{engine.layers} layers x {engine.width} neurons",
-                where=f"checkpoint {checkpoint.label}",
-                expected=f"{run.layers} x {run.width} as in the run's other checkpoints",
-            )
         record = run.provenance
         if record.get("tokens", tokens) != tokens:
             raise ModelError(
@@ -278,7 +272,6 @@ class _Sweep:
                 where=f"checkpoint {checkpoint.label}",
                 fix="Give all checkpoints of the suite the same tokenizer.",
             )
-        run.write_fingerprint(place, loaded.fingerprint)
         seen, config = record.get("checkpoints", {}), source_config(checkpoint)
         if seen.get(checkpoint.label, {}).get("config", config) != config:
             raise RunError(
@@ -287,6 +280,8 @@ class _Sweep:
                 where=self.path,
                 fix="Bring the former config.json back, or give another --out for a new run.",
             )
+        loaded.check_architecture(record.get("architecture"))
+        run.write_fingerprint(place, loaded.fingerprint)
         seen |= {
             checkpoint.label: {
                 "source": checkpoint.source,
@@ -298,7 +293,9 @@ class _Sweep:
                 "replay": engine.replay,
             }
         }
-        run.update_provenance({"tokens": tokens, "checkpoints": seen})
+        run.update_provenance(
+            {"tokens": tokens, "architecture": loaded.architecture, "checkpoints": seen}
+        )
         return run
 
     def _record(self, *, quietly: bool = False) -> None:
@@ -358,22 +355,6 @@ def _tokens(engine: Engine, study: Study, label: str) -> str:
             fix=first.fix,
         )
     return digest.hexdigest()
-
-
-def _refuse_non_finite(block: Block, prompts: Sequence[str | None], where: str) -> None:
-    for place, prompt in enumerate(prompts):
-        if prompt is None:
-            continue
-        finite = np.isfinite(block.score[place]).all(axis=1) & np.isfinite(block.gap[place])
-        if finite.all() and np.isfinite(block.probability[place]):
-            continue
-        layer = "the output" if finite.all() else f"layer {int(np.argmin(finite))}"
-        raise ModelError(
-            f"scores that are not finite, at prompt {place} ({prompt!r}), {layer}",
-            where=where,
-            fix="Compute in a wider number format (--dtype float32 or float64), or take the "
-            "checkpoint out of the suite.",
-        )
 
 
 def _threads_in_use() -> int:

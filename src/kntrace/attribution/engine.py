@@ -70,6 +70,7 @@ class Engine:
 
     def __enter__(self) -> Self:
         refuse_unsupported(self._model)
+        _refuse_half_on_cpu(self._model)
         named = self._settings.rule.replace("-", "_")
         find_objective(self._settings.objective)
         # Unknown rules and numbers of nodes are refused before the model is touched.
@@ -229,6 +230,7 @@ class Engine:
     def _attribute(self, encoded: Sequence[Encoded]) -> list[Attribution]:
         recording = self._replay.record(encoded)
         found = self._integrate(recording)
+        self._refuse_non_finite(recording, found)
         dtype = recording.activation.dtype
         stored = dtype if dtype.itemsize >= 4 else torch.float32
         score, gap, activation = (
@@ -248,6 +250,23 @@ class Engine:
             for index in range(len(encoded))
         ]
 
+    def _refuse_non_finite(self, recording: Recording, found: Integral) -> None:
+        """A rank or a mean of numbers that are none would look like a result."""
+        layers = torch.isfinite(found.score).all(-1) & torch.isfinite(found.gap)
+        whole = layers.all(-1) & torch.isfinite(recording.probability)
+        if bool(whole.all()):
+            return
+        index = int((~whole).nonzero()[0])
+        ids = list(recording.prompts[index].ids)
+        prompt = ids if self._tokenizer is None else self._tokenizer.decode(ids)
+        bad = (~layers[index]).nonzero()
+        place = f"layer {int(bad[0])}" if len(bad) else "the output"
+        raise ModelError(
+            f"scores that are not finite numbers, in {place}",
+            where=f"prompt {prompt!r}",
+            fix="Compute in a wider number format, or leave this model or checkpoint out.",
+        )
+
     def _integrate(self, recording: Recording) -> Integral:
         zero = torch.zeros_like(recording.activation)
         tolerance = Tolerance(self._settings.tolerance, torch.finfo(zero.dtype).eps)
@@ -264,6 +283,17 @@ class Engine:
             self._budget,
             per_row_layer=number * (12 * config.hidden_size + 6 * self.width),
             per_row=max(number, 4) * 4 * weight.shape[0],
+        )
+
+
+def _refuse_half_on_cpu(model: Any) -> None:
+    weight = model.get_input_embeddings().weight
+    if weight.device.type == "cpu" and weight.dtype in (torch.float16, torch.bfloat16):
+        raise ModelError(
+            f"weights of {str(weight.dtype).removeprefix('torch.')} on a CPU",
+            where=type(model).__name__,
+            expected="float32 or float64",
+            fix="CPUs compute in half precision slowly and coarsely; call model.float() first.",
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 
 from kntrace.documents import write_yaml
 from kntrace.errors import SettingsError, SuiteError
@@ -120,7 +121,14 @@ def grow(
         progress("grow", last, last, "this suite was there already")
         return load_suite(folder)
     _make_room(folder, recipe)
-    _grow_into(folder, recipe, threads, progress)
+    try:
+        _grow_into(folder, recipe, threads, progress)
+    except (OSError, SafetensorError) as failure:
+        raise SuiteError(
+            f"could not be written ({failure})",
+            where=folder,
+            fix="Make room and give the same command again: an unfinished suite is begun anew.",
+        ) from failure
     return load_suite(folder)
 
 

@@ -126,6 +126,7 @@ def find_stack(model: Any) -> Stack:
         _block(model, index, layer, run)
         for index, (layer, run) in enumerate(zip(layers, runs, strict=True))
     )
+    _refuse_shared(blocks, type(model).__name__)
     widths = {block.width for block in blocks}
     if len(widths) != 1:
         raise ModelError(
@@ -134,6 +135,19 @@ def find_stack(model: Any) -> Stack:
             expected="one width",
         )
     return Stack(blocks, widths.pop())
+
+
+def _refuse_shared(blocks: tuple[FeedForward, ...], name: str) -> None:
+    """A map that runs in two layers has neurons that belong to neither."""
+    used: dict[int, int] = {}
+    for index, block in enumerate(blocks):
+        for part in {block.up, block.down, block.gate} - {None}:
+            if (first := used.setdefault(id(part), index)) != index:
+                raise ModelError(
+                    f"layers {first} and {index} use one and the same feed-forward map",
+                    where=name,
+                    expected="weights of its own for every layer",
+                )
 
 
 def refuse_unsupported(model: Any) -> None:
@@ -191,6 +205,14 @@ def _decoder_layers(model: Any) -> list[nn.Module]:
             where=type(model).__name__,
             expected="weights of its own for every layer",
         )
+    for index, layer in enumerate(layers):
+        if not any("attention" in type(part).__name__.lower() for part in layer.modules()):
+            raise ModelError(
+                f"layer {index} ({type(layer).__name__}) has no attention",
+                where=type(model).__name__,
+                expected="a transformer, each of whose layers has attention and a feed-forward "
+                "block",
+            )
     return layers
 
 

@@ -29,6 +29,17 @@ DTYPES = {
     "float16": torch.float16,
 }
 
+# Entries of a configuration that may differ between checkpoints of one run.
+_INCIDENTAL = {
+    "_name_or_path",
+    "_commit_hash",
+    "architectures",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+}
+
 
 @dataclass(frozen=True)
 class LoadedCheckpoint:
@@ -44,6 +55,8 @@ class LoadedCheckpoint:
         SHA-256 (hex) of each tensor in the model's state, by name.
     fingerprint
         One SHA-256 (hex) of all of them: equal for equal weights, wherever they lie.
+    architecture
+        What the configuration says of how the model computes, as plain data.
     commit
         The commit of the hub repository that the weights came from; None for a folder.
     """
@@ -53,7 +66,25 @@ class LoadedCheckpoint:
     tokenizer: Any = field(repr=False)
     tensor_hashes: dict[str, str] = field(repr=False)
     fingerprint: str
+    architecture: dict[str, Any] = field(repr=False)
     commit: str | None
+
+    def check_architecture(self, expected: dict[str, Any] | None) -> None:
+        """Raise `ModelError` if another checkpoint's `architecture` differs from this one's."""
+        if expected is None:
+            return
+        names = sorted({*expected, *self.architecture})
+        differing = [
+            f"{name} {expected.get(name)!r} -> {self.architecture.get(name)!r}"
+            for name in names
+            if expected.get(name) != self.architecture.get(name)
+        ]
+        if differing:
+            raise ModelError(
+                f"its config.json differs from the other checkpoints' ({'; '.join(differing[:3])})",
+                where=f"checkpoint {self.checkpoint.label}",
+                expected="one architecture in all checkpoints of a suite",
+            )
 
 
 def load_checkpoint(
@@ -117,8 +148,15 @@ def load_checkpoint(
         tokenizer,
         hashes,
         fingerprint(hashes),
+        _architecture(config),
         getattr(config, "_commit_hash", None) if checkpoint.revision is not None else None,
     )
+
+
+def _architecture(config: Any) -> dict[str, Any]:
+    """The configuration without what says nothing of how the model computes."""
+    plain: dict[str, Any] = json.loads(json.dumps(config.to_dict(), default=str))
+    return {name: value for name, value in plain.items() if name not in _INCIDENTAL}
 
 
 def fingerprint(tensor_hashes: dict[str, str]) -> str:

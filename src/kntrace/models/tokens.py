@@ -67,6 +67,11 @@ def encode(
     SettingsError
         If `form` is none of the three.
     """
+    for name, text in (("prompt", prompt), ("answer", answer)):
+        if not isinstance(text, str):
+            raise ModelError(f"the {name} is {text!r}", expected="a text")
+    if not callable(tokenizer):
+        raise ModelError(f"the tokenizer is {tokenizer!r}", expected="a Hugging Face tokenizer")
     if form not in ANSWER_FORMS:
         raise SettingsError(f"answer form {form!r}", expected=f"one of {', '.join(ANSWER_FORMS)}")
     if not answer.strip():

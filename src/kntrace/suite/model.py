@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -124,8 +124,10 @@ class Suite:
             found.append("the checkpoints come in another order")
         return found
 
-    def check_present(self) -> None:
-        """Raise `SuiteError` if a folder of the suite is not there, naming each that lacks.
+    def check_present(self, labels: Collection[str] | None = None) -> None:
+        """Raise `SuiteError` if a folder of the suite is not there, naming the first few.
+
+        Only checkpoints of these labels are looked for, unless all are meant.
 
         `load_suite` does not ask this of a suite file: what was measured stays readable after
         the weights were deleted. Repositories are not asked.
@@ -133,7 +135,9 @@ class Suite:
         absent = [
             checkpoint
             for checkpoint in self
-            if checkpoint.revision is None and not Path(checkpoint.source, CONFIG).is_file()
+            if (labels is None or checkpoint.label in labels)
+            and checkpoint.revision is None
+            and not Path(checkpoint.source, CONFIG).is_file()
         ]
         if absent:
             labels = ", ".join(checkpoint.label for checkpoint in absent[:3])
