@@ -18,7 +18,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: install  ## grow a tiny model, run the whole study on it, write figures and report (about 4 minutes)
+demo: install  ## grow a tiny model, run the whole study on it, write figures and report (2 to 5 minutes)
 	$(BIN)/kntrace demo --out $(OUT)
 
 test: install  ## run all tests
@@ -34,10 +34,10 @@ check: install  ## style, types, import order, examples in the docs
 docs: install  ## check that every example in README and docs still runs
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
-bench: install  ## time the engine against the ways of others (about 10 minutes)
+bench: install  ## time the engine against the ways of others (about 10 to 30 minutes)
 	$(BIN)/python benchmarks/engine.py
 
-validate: install  ## the statistic on grown worlds with known truth (about 5 minutes a suite)
+validate: install  ## the statistic on grown worlds with known truth (about 2 minutes a suite, 9 suites)
 	$(BIN)/python benchmarks/validate.py
 
 clean:  ## remove what make made, the environment included

@@ -118,7 +118,7 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the pretraining.")] = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Do everything once, on a model pretrained in front of you (about 4 minutes)."""
+    """Do everything once, on a model pretrained in front of you (2 to 5 minutes)."""
     from kntrace.demo import demo as run_demo
 
     with _bars(quiet) as progress:
@@ -179,6 +179,7 @@ def show_suite(
 ) -> None:
     """List the checkpoints of a series."""
     series = kntrace.load_suite(suite, steps=steps)
+    series.check_present()
     rows = [
         {
             "label": checkpoint.label,
