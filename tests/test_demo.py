@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 import kntrace
 from kntrace.analysis import load_analysis
 from kntrace.demo import demo
+from kntrace.errors import SuiteError
 
 
 def test_the_demonstration_goes_from_nothing_to_a_report_and_resumes(tmp_path):
@@ -32,3 +35,10 @@ def test_the_demonstration_goes_from_nothing_to_a_report_and_resumes(tmp_path):
     again = demo(tmp_path, tell=told.append, **small)
     assert again.analysis.verdict == result.analysis.verdict
     assert {path: path.stat().st_mtime_ns for path in chunks("c.*")} == scores
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(SuiteError, match="not a demonstration's folder"):
+        demo(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

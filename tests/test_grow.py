@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 from collections import Counter
@@ -406,3 +407,14 @@ def test_impossible_recipes_are_named(change, message, tmp_path):
     with pytest.raises(SettingsError, match=message):
         grow(tmp_path / "new", **{**TINY, **change})
     assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_is_one_line_and_the_next_go_begins_anew(tmp_path, monkeypatch):
+    def full(self, step):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kntrace.grow.pretrain.Pretraining._keep", full)
+        with pytest.raises(SuiteError, match=r"could not be written .*No space left.*Make room"):
+            grow(tmp_path / "suite", **TINY)
+    assert len(grow(tmp_path / "suite", **TINY)) == 3

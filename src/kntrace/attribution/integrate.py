@@ -52,7 +52,8 @@ class Tolerance:
         Wanted relative error of a layer's scores for one prompt, in the L2 norm.
     safety
         By how much the true error may exceed what the completeness gap says of it. A gap is
-        an estimate and no bound: errors of neurons may cancel in it. `make bench` measures it.
+        an estimate and no bound: errors of neurons may cancel in it. `tests/test_adaptive.py`
+        holds what comes of it against a graded rule of other nodes.
     noise
         Smallest step of the arithmetic; the objective's own rounding cannot be integrated away.
     """
