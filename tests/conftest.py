@@ -99,3 +99,15 @@ def save_checkpoint(folder: Path, *, seed: int, layers: int = 2) -> None:
             torch.nn.init.normal_(weight, std=0.3)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
+def word_tokenizer():
+    """Knows the words w1 to w95, each a token of that number: for the models of `families`."""
+    import tokenizers
+    import transformers
+
+    words = {"<unk>": 0, **{f"w{i}": i for i in range(1, 96)}}
+    raw = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
+    raw.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>")

@@ -11,7 +11,8 @@ import torch
 from families import VOCABULARY, make
 from kntrace.attribution.adaptive import integrate_adaptively
 from kntrace.attribution.engine import Engine
-from kntrace.attribution.integrate import Memory, Tolerance, integrate
+from kntrace.attribution.integrate import Tolerance, integrate
+from kntrace.attribution.memory import Memory
 from kntrace.attribution.rules import Quadrature
 from kntrace.models.tokens import Encoded
 from kntrace.settings import Settings
@@ -64,7 +65,7 @@ def test_errors_stay_within_the_tolerance(name):
 def test_a_smaller_tolerance_takes_more_nodes():
     loose, _ = both("gpt_neox_parallel", 1e-2)
     tight, _ = both("gpt_neox_parallel", 1e-6)
-    assert int(loose.nodes.min()) == 5
+    assert int(loose.nodes.min()) == 3
     assert bool((tight.nodes >= loose.nodes).all())
     assert int(tight.nodes.sum()) > int(loose.nodes.sum())
 
@@ -85,16 +86,24 @@ def test_what_does_not_converge_is_said():
             engine._replay, recording, zero, Tolerance(1e-3, 1e-16), ROOMY, most=10
         )
     assert not bool(found.converged.any())
-    assert int(found.nodes.max()) <= 10 + 6
+    assert int(found.nodes.max()) <= 17  # the first layer begins with nine, and got two a panel
 
 
-@pytest.mark.parametrize("name", ["gpt_neox_parallel", "gemma2", "bloom"])
-def test_company_order_and_memory_change_nothing(name):
+@pytest.mark.parametrize("rule", ["adaptive", "gauss_legendre"])
+@pytest.mark.parametrize("name", ["gpt_neox_parallel", "gpt2", "opt_pre", "gemma2", "bloom"])
+def test_company_order_and_memory_change_nothing(name, rule):
+    """Alone, together, backwards, a row at a time; families of absolute positions among them.
+
+    In float32 what is left is the rounding of products of other shapes, amplified by weights
+    twenty times as large as a real model's; those are scaled down here.
+    """
     given = prompts()
-    settings = Settings(rule="adaptive")
+    model = make(name)
+    for weight in model.parameters():
+        weight.data *= 0.3 if weight.dim() > 1 else 1
 
     def scores(groups, **options):
-        with Engine(make(name), None, settings, **options) as engine:
+        with Engine(model, None, Settings(rule=rule), **options) as engine:
             return [found for group in groups for found in engine.attribute_many(group)]
 
     together = scores([given])
@@ -105,7 +114,7 @@ def test_company_order_and_memory_change_nothing(name):
     ):
         for mine, theirs in zip(together, others, strict=True):
             np.testing.assert_array_equal(mine.nodes, theirs.nodes)
-            assert np.linalg.norm(mine.score - theirs.score) < 5e-6 * np.linalg.norm(mine.score)
+            assert np.linalg.norm(mine.score - theirs.score) < 1e-6 * np.linalg.norm(mine.score)
 
 
 def test_fixed_rules_say_whether_they_were_enough():

@@ -13,6 +13,7 @@ import xarray as xr
 
 from kntrace.analysis import Analysis, analyse, analyse_scores, load_analysis
 from kntrace.archive import Block, Run, create_run, open_run
+from kntrace.archive.variables import BLOCK_VARIABLES
 from kntrace.contrasts import contrast
 from kntrace.distance import pairwise_distances, regress_out
 from kntrace.errors import AnalysisError, RunError
@@ -66,8 +67,8 @@ def run_of(path: Path, data: xr.Dataset, *, leave_out: int = 0) -> Run:
     for checkpoint, word in places[: len(places) - leave_out]:
         run.write_fingerprint(checkpoint, str(data["fingerprint"].values[checkpoint]))
         cell = data.isel(checkpoint=checkpoint, word=word)
-        names = ("score", "gap", "probability", "rank")
-        run.write_block(checkpoint, word, Block(*(cell[name].values for name in names)))
+        parts = {name: cell[name].values for name in BLOCK_VARIABLES}
+        run.write_block(checkpoint, word, Block(**parts))
     return open_run(path)
 
 

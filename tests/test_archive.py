@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from kntrace.archive import (
     VARIABLES,
     Block,
     Run,
+    convergence,
     create_run,
     load_array,
     open_run,
@@ -32,7 +34,7 @@ from kntrace.archive import (
     status,
     writing,
 )
-from kntrace.archive.chunks import chunk_name
+from kntrace.archive.chunks import chunk_name, read_chunk
 from kntrace.archive.variables import BLOCK_VARIABLES, COORDINATES
 from kntrace.errors import RunError
 from kntrace.settings import Settings
@@ -77,11 +79,17 @@ def random_block(seed: int) -> Block:
         rng.standard_normal((PROMPTS, LAYERS)).astype(np.float32),
         rng.random(PROMPTS).astype(np.float32),
         rng.integers(0, 50, PROMPTS).astype(np.int32),
+        rng.integers(3, 90, (PROMPTS, LAYERS)).astype(np.int32),
+        rng.integers(0, 2, (PROMPTS, LAYERS)).astype(np.int8),
     )
 
 
-def make(path: Path, fill: bool = True) -> Run:
-    run = create_run(path, study(), suite(), Settings(), layers=LAYERS, width=WIDTH)
+MEAN = Settings(baseline="mean")
+
+
+def make(path: Path, fill: bool = True, settings: Settings | None = None) -> Run:
+    settings = settings or Settings()
+    run = create_run(path, study(), suite(), settings, layers=LAYERS, width=WIDTH)
     for checkpoint, word in run.missing() if fill else []:
         run.write_fingerprint(checkpoint, FINGERPRINT)
         run.write_block(checkpoint, word, random_block(100 * checkpoint + word))
@@ -194,6 +202,7 @@ def test_run_and_suite_can_be_moved_together(tmp_path: Path) -> None:
 def test_a_synthetic_run_holds_what_was_drawn(tmp_path: Path) -> None:
     drawn = synthetic_scores(groups={"a": ["x", "y"], "b": ["z"]}, wordings=("main", "other"))
     drawn["rank"][:, 1, 3] = -1
+    drawn["baseline"][2] = 0.5
     made = synthetic_run(tmp_path / "run", drawn)
     scores = open_run(made.path).scores.load()
     for name in VARIABLES:
@@ -225,6 +234,8 @@ def test_a_block_is_done_whatever_it_holds(tmp_path: Path, value: float) -> None
         np.full((PROMPTS, LAYERS), value, np.float32),
         np.full(PROMPTS, value, np.float32),
         np.full(PROMPTS, -1 if np.isnan(value) else 0, np.int32),
+        np.zeros((PROMPTS, LAYERS), np.int32),
+        np.full((PROMPTS, LAYERS), -1 if np.isnan(value) else 0, np.int8),
     )
     for opened in (run, open_run(run.path)):
         opened.write_block(1, 2, block)
@@ -313,7 +324,9 @@ def test_other_weights_are_refused_and_change_nothing(run: Run) -> None:
 def test_blocks_of_the_wrong_make_are_refused(run: Run) -> None:
     good = random_block(0)
     with pytest.raises(ValueError, match="shape"):
-        run.write_block(0, 0, Block(good.score[:2], good.gap, good.probability, good.rank))
+        run.write_block(0, 0, replace(good, score=good.score[:2]))
+    with pytest.raises(ValueError, match="converged has shape"):
+        run.write_block(0, 0, replace(good, converged=good.converged.T))
     with pytest.raises(ValueError, match="SHA-256"):
         make(run.path.parent / "other", fill=False).write_fingerprint(0, "abcd")
     with pytest.raises(ValueError, match="fingerprint of 'start'"):
@@ -336,11 +349,186 @@ def test_status(run: Run) -> None:
         (7, 1, 0),
     ]
     assert calls[0] == ("verify", 0, 23)
-    assert calls[-1] == ("verify", 23, 23)
+    assert ("verify", 23, 23) in calls
+    assert calls[-1] == ("paths", 3, 3)
     assert "damaged: step 5/… · Cat" in str(found)
     assert json.loads(json.dumps(found.to_dict()))["done"] == 22
     quick = status(run.path, verify=False)
     assert (quick.done, quick.damaged) == (23, ())
+    assert quick.convergence is None
+    assert quick.to_dict()["convergence"] is None
+
+
+def test_status_tells_nodes_and_what_did_not_converge(run: Run) -> None:
+    """Of the finished blocks only, and without a look at the scores."""
+    flip(chunk(run, "converged", 1, 5))
+    chunk(run, "nodes", 2, 0).unlink()
+    blocks = {
+        (c, w): random_block(100 * c + w)
+        for c, w in np.ndindex(3, len(WORDS))
+        if (c, w) not in {(1, 5), (2, 0)}
+    }
+    missed = np.zeros((3, LAYERS), int)
+    for (checkpoint, _), block in blocks.items():
+        missed[checkpoint] += (block.converged == 0).sum(axis=0)
+    worst = np.unravel_index(missed.argmax(), missed.shape)
+    found = status(run)
+    told = found.to_dict()["convergence"]
+    assert told["paths"] == 22 * PROMPTS * LAYERS
+    assert told["unconverged"] == missed.sum()
+    assert told["share"] == pytest.approx(missed.sum() / told["paths"])
+    label, words = suite().checkpoints[worst[0]].label, len(WORDS) - (worst[0] > 0)
+    assert told["worst"] == {
+        "checkpoint": label,
+        "layer": worst[1],
+        "unconverged": missed.max(),
+        "paths": words * PROMPTS,
+    }
+    nodes = np.stack([block.nodes for block in blocks.values()])
+    assert told["nodes"] == pytest.approx(nodes.mean())
+    assert told["nodes_first_layer"] == pytest.approx(nodes[..., 0].mean())
+    json.dumps(found.to_dict())
+    assert f"layer {worst[1]} at {label} ({missed.max()} of {words * PROMPTS})" in str(found)
+    assert f"{nodes.mean():.1f} per path" in str(found)
+    assert "--tolerance" in str(found)
+    with pytest.raises(RunError, match=r"chunk c\.1\.5\.0\.0 of 'converged' is damaged"):
+        convergence(run)
+    for file in (run.path / "scores.zarr" / "score").glob("c.*"):
+        file.write_bytes(b"")
+    assert convergence(run, leave_out=[(1, 5)]).to_dict() == told
+
+
+def test_an_empty_run_has_no_paths(tmp_path: Path) -> None:
+    found = status(make(tmp_path / "run", fill=False))
+    assert found.convergence is not None
+    assert found.convergence.to_dict()["nodes"] is None
+    assert found.convergence.worst is None
+    assert "nodes" not in str(found)
+
+
+@pytest.mark.parametrize("variable", BLOCK_VARIABLES)
+def test_a_chunk_alone_reads_as_zarr_reads_it(run: Run, variable: str) -> None:
+    array = zarr.open_array(run.path / "scores.zarr" / variable, mode="r")
+    for index in ((0, 0), (2, 7)):
+        found = read_chunk(run.path / "scores.zarr", variable, index, array.shape[2:])
+        np.testing.assert_array_equal(found, array[index])
+        assert found.dtype == array.dtype
+    chunk(run, variable, 2, 7).unlink()
+    with pytest.raises(RunError, match=f"of '{variable}' is damaged"):
+        read_chunk(run.path / "scores.zarr", variable, (2, 7), array.shape[2:])
+
+
+# Baselines
+
+
+def baseline(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((LAYERS, WIDTH)).astype(np.float32)
+
+
+@pytest.fixture
+def based(tmp_path: Path) -> Run:
+    """A finished run whose checkpoints have baselines."""
+    made = make(tmp_path / "based", fill=False, settings=MEAN)
+    for checkpoint in range(3):
+        made.write_fingerprint(checkpoint, FINGERPRINT)
+        made.write_baseline(checkpoint, baseline(checkpoint))
+    for checkpoint, word in made.missing():
+        made.write_block(checkpoint, word, random_block(100 * checkpoint + word))
+    return open_run(made.path)
+
+
+def baseline_chunk(run: Run, checkpoint: int) -> Path:
+    return run.path / "scores.zarr" / "baseline" / chunk_name("baseline", checkpoint)
+
+
+def test_a_baseline_comes_back_as_it_was(based: Run) -> None:
+    based.require_complete()
+    for checkpoint in range(3):
+        np.testing.assert_array_equal(based.baseline(checkpoint), baseline(checkpoint))
+        np.testing.assert_array_equal(based.scores["baseline"][checkpoint], baseline(checkpoint))
+    array = zarr.open_array(based.path / "scores.zarr" / "baseline", mode="r")
+    assert array.chunks == (1, LAYERS, WIDTH)
+    before = tree(based.path)
+    based.write_baseline(1, baseline(1).tolist())
+    assert tree(based.path) == before
+
+
+def test_no_baseline_is_zero_and_costs_nothing(run: Run) -> None:
+    assert [run.baseline(checkpoint) for checkpoint in range(3)] == [None] * 3
+    assert [item.name for item in (run.path / "scores.zarr" / "baseline").iterdir()] == [
+        "zarr.json"
+    ]
+    assert not run.scores["baseline"].values.any()
+    run.write_fingerprint(0, FINGERPRINT)
+    run.require_complete()
+
+
+def test_a_baseline_of_nothing_but_zeros_is_written(tmp_path: Path) -> None:
+    run = make(tmp_path / "run", fill=False)
+    run.write_fingerprint(0, FINGERPRINT)
+    run.write_baseline(0, np.zeros((LAYERS, WIDTH)))
+    assert baseline_chunk(run, 0).exists()
+    np.testing.assert_array_equal(open_run(run.path).baseline(0), np.zeros((LAYERS, WIDTH)))
+
+
+def test_another_baseline_is_refused_and_changes_nothing(based: Run) -> None:
+    before = tree(based.path)
+    with pytest.raises(RunError, match=r"'end' were computed from another baseline.*--out"):
+        based.write_baseline(2, baseline(7))
+    assert tree(based.path) == before
+
+
+@pytest.mark.parametrize("damage", [truncate, flip, empty, Path.unlink])
+def test_a_lost_baseline_takes_its_blocks_with_it(
+    based: Run, damage: Callable[[Path], None]
+) -> None:
+    before = tree(based.path)
+    damage(baseline_chunk(based, 1))
+    lost = [(1, word) for word in range(len(WORDS))]
+    assert based.missing() == []
+    assert based.unproven() == based.damaged() == lost
+    assert status(based).damaged == tuple(("step 5/…", word) for word in WORDS)
+    if baseline_chunk(based, 1).exists():
+        for read in (lambda: based.baseline(1), based.scores["baseline"].load):
+            with pytest.raises(RunError, match=r"baseline.* is damaged.*kntrace run"):
+                read()
+    # Whatever path the old blocks are of, none of them outlives the new baseline.
+    resumed = resume_run(based.path, study(), suite(), MEAN)
+    assert resumed is not None
+    resumed.write_baseline(1, baseline(1))
+    assert resumed.missing() == lost
+    for checkpoint, word in lost:
+        resumed.write_block(checkpoint, word, random_block(100 * checkpoint + word))
+    resumed.require_complete()
+    assert tree(based.path) == before
+
+
+def test_blocks_without_the_baseline_they_should_have_are_unproven(tmp_path: Path) -> None:
+    run = make(tmp_path / "run", settings=MEAN)
+    assert {checkpoint for checkpoint, _ in run.unproven()} == {0, 1, 2}
+    run.write_baseline(1, baseline(1))
+    assert run.missing() == [(1, word) for word in range(len(WORDS))]
+
+
+def test_a_baseline_goes_with_its_fingerprint(based: Run) -> None:
+    flip(based.path / "scores.zarr" / "fingerprint" / chunk_name("fingerprint", 1))
+    based.write_fingerprint(1, "ab" * 32)
+    assert based.baseline(1) is None
+    assert based.missing() == [(1, word) for word in range(len(WORDS))]
+    based.write_baseline(1, baseline(9))
+    np.testing.assert_array_equal(based.baseline(1), baseline(9))
+
+
+def test_baselines_of_the_wrong_make_are_refused(tmp_path: Path) -> None:
+    run = make(tmp_path / "run", fill=False)
+    with pytest.raises(ValueError, match="fingerprint of 'start'"):
+        run.write_baseline(0, baseline(0))
+    run.write_fingerprint(0, FINGERPRINT)
+    with pytest.raises(ValueError, match="shape"):
+        run.write_baseline(0, baseline(0).T)
+    with pytest.raises(ValueError, match="not finite"):
+        run.write_baseline(0, np.full((LAYERS, WIDTH), np.nan))
+    assert run.baseline(0) is None
 
 
 def test_two_writers_at_once_lose_nothing(tmp_path: Path) -> None:
@@ -376,7 +564,7 @@ def test_a_creation_cut_short_is_completed(tmp_path: Path, monkeypatch: pytest.M
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("kntrace.archive.runs.write_record", cut)
+        patch.setattr("kntrace.archive.opening.write_record", cut)
         with pytest.raises(KeyboardInterrupt):
             make(path)
     with pytest.raises(RunError, match="stopped while it was being made"):
@@ -537,8 +725,8 @@ def test_a_damaged_description_is_refused(
 
 
 def test_another_format_is_refused(run: Run) -> None:
-    zarr.open_group(run.path / "scores.zarr", mode="r+").attrs["kntrace_format"] = 2
-    with pytest.raises(RunError, match=r"format 2.*version of kntrace"):
+    zarr.open_group(run.path / "scores.zarr", mode="r+").attrs["kntrace_format"] = 1
+    with pytest.raises(RunError, match=r"format 1.*version of kntrace"):
         open_run(run.path)
 
 
@@ -653,6 +841,8 @@ def test_a_write_that_fails_loses_nothing(run: Run) -> None:
         np.zeros((PROMPTS, 40), np.float32),
         np.zeros(PROMPTS, np.float32),
         np.zeros(PROMPTS, np.int32),
+        np.full((PROMPTS, 40), 5, np.int32),
+        np.ones((PROMPTS, 40), np.int8),
     )
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
@@ -679,7 +869,8 @@ disk = Path(sys.argv[1])
 run = create_run(disk / "run", study(), suite(), Settings(), layers=40, width=100)
 rng = np.random.default_rng(0)
 block = Block(rng.standard_normal((PROMPTS, 40, 100)).astype("f4"), np.zeros((PROMPTS, 40), "f4"),
-              np.zeros(PROMPTS, "f4"), np.zeros(PROMPTS, "i4"))
+              np.zeros(PROMPTS, "f4"), np.zeros(PROMPTS, "i4"),
+              np.full((PROMPTS, 40), 5, "i4"), np.ones((PROMPTS, 40), "i1"))
 done = 0
 try:
     for checkpoint, word in run.missing():

@@ -62,6 +62,7 @@ def finished(tiny_suite, tmp_path_factory):
     run = tmp_path_factory.mktemp("cli") / "run"
     done = kn("run", tiny_suite.study_file, tiny_suite.folder, "--out", run, "--threads", 1)
     assert f"Next: kntrace analyse {run}" in done.stdout
+    assert "Careful" not in done.stdout
     analysed = kn("analyse", run, "--permutations", 99)
     return run, analysed.stdout
 
@@ -86,7 +87,7 @@ def test_a_second_run_has_nothing_to_do(finished, tiny_suite):
     run, _ = finished
     before = {path: path.stat().st_mtime_ns for path in (run / "scores.zarr").rglob("*")}
     found = kn("run", tiny_suite.study_file, tiny_suite.folder, "--out", run, "--json")
-    assert json.loads(found.stdout) == {"run": str(run), "missing": 0}
+    assert json.loads(found.stdout) == {"run": str(run), "missing": 0, "unconverged": 0}
     assert {path: path.stat().st_mtime_ns for path in (run / "scores.zarr").rglob("*")} == before
 
 
@@ -95,6 +96,33 @@ def test_status_of_a_finished_run(finished):
     assert "12 of 12 blocks done" in kn("status", run).stdout
     found = json.loads(kn("status", run, "--json").stdout)
     assert (found["total"], found["done"], found["missing"]) == (12, 12, [])
+    assert "all 42 paths converged" in kn("status", run).stdout
+    told = found["convergence"]
+    assert (told["paths"], told["unconverged"], told["worst"]) == (42, 0, None)
+    assert told["nodes"] > 2
+
+
+def test_what_did_not_converge_is_told_wherever_scores_are_used(tiny_suite, tmp_path):
+    run = tmp_path / "run"
+    coarse = ["--rule", "gauss-legendre", "--nodes", 2, "--out", run, "--threads", 1]
+    done = kn("run", tiny_suite.study_file, tiny_suite.folder, *coarse)
+    found = json.loads(kn("status", run, "--json").stdout)["convergence"]
+    worst = found["worst"]
+    line = (
+        f"{found['unconverged']} of 42 paths ({found['share']:.1%}) did not converge to a "
+        f"relative error of 0.001; worst is layer {worst['layer']} at {worst['checkpoint']} "
+        f"({worst['unconverged']} of 7). --rule adaptive takes"
+    )
+    assert 0 < found["unconverged"] < 42
+    assert f"Careful: {line}" in done.stdout
+    assert f"not converged: {line}" in kn("status", run).stdout
+    assert "nodes: 2.0 per path in the mean, 2.0 in the first layer" in kn("status", run).stdout
+    again = kn("run", tiny_suite.study_file, tiny_suite.folder, *coarse, "--json")
+    assert json.loads(again.stdout)["unconverged"] == found["unconverged"]
+    analysed = kn("analyse", run, "--permutations", 19, "--no-figures")
+    assert f"Careful: {line}" in analysed.stderr
+    report = Path(kn("report", run).stdout.strip()).read_text(encoding="utf-8")
+    assert f"{found['unconverged']} of 42 integrals did not converge" in report
 
 
 def test_analyse_as_json_is_the_file(finished):

@@ -21,7 +21,10 @@ def scores(**changes: Any) -> xr.Dataset:
     return synthetic_scores(groups=GROUPS, checkpoints=3, layers=2, width=5, **changes)
 
 
-NOTHING = {"score": np.nan, "gap": np.nan, "probability": np.nan, "rank": -1}
+NOTHING = {
+    **dict.fromkeys(("score", "gap", "probability"), np.nan),
+    **{"nodes": 0, "converged": -1, "rank": -1},
+}
 
 
 def without(data: xr.Dataset, **place: Any) -> xr.Dataset:

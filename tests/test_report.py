@@ -272,6 +272,27 @@ class TestCautions:
         assert "steps are not known" in text
         assert "group 'lone' has one word" in text
 
+    def test_integrals_that_did_not_converge(self, tmp_path: Path) -> None:
+        scores = synthetic_scores(groups=GROUPS, width=48).load()
+        places = {"checkpoint": [2, 5], "word": [1, 2], "prompt": 0, "layer": 2}
+        scores["converged"][places] = 0
+        scores["converged"][{"checkpoint": 5, "word": 4, "prompt": 3, "layer": 0}] = 0
+        size = np.abs(scores["score"][places]).sum("neuron")
+        scores["gap"][places] = np.array([[0.02, 0.02], [0.02, -0.3]]) * size
+        scores["nodes"][{"layer": 0}] = 64
+        run = synthetic_run(tmp_path / "r", scores)
+        found = analyse(run, permutations=19)
+        caution = next(c for c in cautions(run, found) if "did not converge" in c.title)
+        assert caution.title.startswith("5 of 792 integrals did not converge (0.6 %)")
+        assert "layer 2 (4), 0 (1); at step500 (3), step200 (2);" in caution.text
+        words = [str(scores["word"].values[place]) for place in (1, 2, 4)]
+        assert f"of the words {words[0]} (2), {words[1]} (2), {words[2]} (1)" in caution.text
+        assert "by 2.0 % of the sum of their sizes in the median, 30.0 % at most" in caution.text
+        assert "--tolerance" in caution.text
+        page = Page(write_report(run, found))
+        assert SCRIPT not in page.source
+        assert "24.7 gradients per layer and prompt in the mean, 64.0 in the first" in page.text
+
     def test_the_papers_distance_finding_nothing(
         self, run_and_analysis: tuple[Run, Analysis]
     ) -> None:

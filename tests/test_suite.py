@@ -429,7 +429,7 @@ OK = "label: x, step: 3, folder: a"
         (entries("tokens: 3B, folder: b"), [":2: the tokens of checkpoint 1 is the text '3B'"]),
         (entries("label: 12, folder: b"), [":2: the label of checkpoint 1", '"12"']),
         (entries("label: ' a', folder: b"), [":2: the label of checkpoint 1 has blanks"]),
-        (entries("label: a, step: 1"), [":2: checkpoint 1 has neither of the two"]),
+        (entries("label: a, step: 1"), [":2: checkpoint 1 has none of the three"]),
         (entries("folder: a, repository: b/c"), [":2: checkpoint 1 has both"]),
         (entries("folder: a, revision: b"), [":2: checkpoint 1 has a revision, but no repo"]),
         (entries("repository: pythia"), [":2: checkpoint 1 has the repository 'pythia'"]),

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 
 import kntrace
 from conftest import STEPS, TinySuite, save_checkpoint
-from kntrace.archive import Run, open_run, status, writing
+from kntrace.archive import Run, convergence, open_run, status, writing
 from kntrace.archive.chunks import chunk_name
 from kntrace.archive.variables import BLOCK_VARIABLES
 from kntrace.errors import ModelError, RunError, SettingsError, SuiteError
@@ -125,6 +125,8 @@ def test_scores_are_those_of_attribute(master: Path, tiny_suite: TinySuite) -> N
                 assert bool(np.isnan(cell["score"]).all() & np.isnan(cell["gap"]).all())
                 assert np.isnan(cell["probability"])
                 assert int(cell["rank"]) == -1
+                assert cell["nodes"].values.tolist() == [0, 0]
+                assert cell["converged"].values.tolist() == [-1, -1]
                 continue
             alone = kntrace.attribute(model, tokenizer, prompt, asked.answer)
             np.testing.assert_allclose(cell["score"], alone.score, rtol=1e-4, atol=1e-9)
@@ -133,6 +135,34 @@ def test_scores_are_those_of_attribute(master: Path, tiny_suite: TinySuite) -> N
             assert int(cell["rank"]) == alone.rank
     # So a prompt that is not there was looked at.
     assert sum(prompt is None for word in study.words for prompt in study.rendered(word)) == 1
+
+
+def test_a_coarse_rule_is_told_of(tiny_suite: TinySuite, master: Path, tmp_path: Path) -> None:
+    coarse, fine = (
+        finish(tiny_suite, tmp_path / str(nodes), settings=Settings.of(rule=rule, nodes=nodes))
+        for rule, nodes in (("gauss_legendre", 2), ("gauss_legendre", 40))
+    )
+    adaptive, scores, exact = (run.scores.load() for run in (open_run(master), coarse, fine))
+    asked = adaptive["rank"].values >= 0
+    assert bool((adaptive["converged"].values[asked] == 1).all())
+    assert bool((adaptive["nodes"].values[asked] > 2).all())
+    assert bool((scores["nodes"].values[asked] == 2).all())
+    missed = scores["converged"].values[asked] == 0
+    assert 0 < missed.sum() < missed.size
+    # What the flag says is so, on the safe side: it is set by an estimate of the error.
+    off = np.linalg.norm((scores["score"] - exact["score"]).values, axis=-1)
+    off = (off / np.linalg.norm(exact["score"].values, axis=-1))[asked]
+    assert off[~missed].max() < 1e-3
+    assert np.median(off[missed]) > 2 * np.median(off[~missed])
+    found = convergence(coarse)
+    assert (found.total, found.missed) == (missed.size, missed.sum())
+    assert (found.mean_nodes(), found.mean_nodes(0)) == (2, 2)
+    label, layer, worst, paths = found.worst or ("", 0, 0, 0)
+    cell = scores["converged"].sel(checkpoint=label, layer=layer).values
+    assert ((cell == 0).sum(), (cell >= 0).sum()) == (worst, paths)
+    each = (scores["converged"] == 0).sum(["word", "prompt"])
+    assert worst == int(each.max())
+    assert convergence(open_run(master)).missed == 0
 
 
 def test_settings_reach_the_scores(tiny_suite: TinySuite, master: Path, tmp_path: Path) -> None:
@@ -337,7 +367,7 @@ def test_killed_at_random_moments(
     assert len({*found}) > 2, f"the kills should differ in how much was done: {found}"
 
 
-@pytest.mark.parametrize("die_at", [1, 4, 5, 20, 27, 28, 29, 31, 32, 52])
+@pytest.mark.parametrize("die_at", [1, 4, 5, 20, 30, 32, 34, 35, 37, 38, 39, 70])
 def test_killed_at_chosen_moments(
     tiny_suite: TinySuite, master: Path, tmp_path: Path, start: Start, die_at: int
 ) -> None:
@@ -357,7 +387,7 @@ def test_killed_again_and_again(
     tiny_suite: TinySuite, master: Path, tmp_path: Path, start: Start
 ) -> None:
     out = tmp_path / "run"
-    for die_at in (33, 9, 7, 3):
+    for die_at in (40, 13, 9, 3):
         start(out, die_at)[0].join()
     child, told = start(out)
     assert told.recv() == "finished"

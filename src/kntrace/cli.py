@@ -216,18 +216,30 @@ def run_sweep(
     ] = 1e-3,
     site: Annotated[str, typer.Option(help="Which tensor is the neuron.")] = "post_activation",
     objective: Annotated[
-        str, typer.Option(help="What is attributed: probability or log_probability.")
+        str,
+        typer.Option(help="What is attributed: probability, log_probability or logit_difference."),
     ] = "probability",
+    baseline: Annotated[
+        str, typer.Option(help="Where paths start: zero, mean, or FILE.npy (layer, neuron).")
+    ] = "zero",
     answer_tokens: Annotated[
         str, typer.Option(help="Answers of several tokens: error, first, mean or joint.")
     ] = "error",
-    dtype: Annotated[str, typer.Option(help="Number format of weights and sums.")] = "float32",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="Number format: float32, float64; on a GPU also tf32, bfloat16, float16."
+        ),
+    ] = "float32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
     threads: Threads = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Score every neuron of every checkpoint for every word. Run again to resume."""
+    from kntrace.archive import convergence
+
+    named = baseline in ("zero", "mean")
     settings = kntrace.Settings.of(
         rule=rule,
         nodes=nodes,
@@ -235,6 +247,7 @@ def run_sweep(
         site=site,
         objective=objective,
         answer_tokens=answer_tokens,
+        baseline=baseline if named else "zero",
         dtype=dtype,
     )
     loaded = kntrace.load_study(study, groups=groups)
@@ -246,19 +259,24 @@ def run_sweep(
             series,
             folder,
             settings=settings,
+            baseline=None if named else baseline,
             device=device,
             threads=threads,
             progress=progress,
         )
+        paths = convergence(finished, progress=progress)
     if as_json:
-        _print_json({"run": finished.path, "missing": len(finished.missing())})
+        missing = len(finished.missing())
+        _print_json({"run": finished.path, "missing": missing, "unconverged": paths.missed})
         return
+    if paths.missed:
+        _say(f"Careful: {paths.warning}")
     _say(f"Done: {finished.path}. Next: kntrace analyse {finished.path}")
 
 
 @app.command()
 def status(run: RunFolder, as_json: AsJson = False) -> None:
-    """Say what a run has, lacks, and has damaged."""
+    """Say what a run has, lacks, and has damaged, and how well its integrals converged."""
     from kntrace.sweep import status as read_status
 
     found = read_status(run)
@@ -289,6 +307,7 @@ def analyse(
 ) -> None:
     """Choose knowledge neurons, follow their formation, compare words, test the groups."""
     from kntrace.analysis import analyse as run_analysis
+    from kntrace.archive import convergence
 
     opened = kntrace.open_run(run)
     with _bars(quiet) as progress:
@@ -304,6 +323,9 @@ def analyse(
             from kntrace.figures import draw_all
 
             draw_all(found, opened.path / "figures", progress=progress)
+        paths = convergence(opened, progress=progress)
+    if paths.missed:
+        _tell(f"Careful: {paths.warning}")
     if as_json:
         print((opened.path / "analysis" / "contrast.json").read_text(encoding="utf-8"))
         return

@@ -38,14 +38,19 @@ class Settings(BaseModel):
         Which tensor is "the neuron"; `post_activation` is what enters the second linear
         layer, `pre_activation` what leaves the first.
     objective
-        What is attributed: a key of `kntrace.attribution.objectives.OBJECTIVES`.
+        What is attributed: `probability` of the answer (the paper's), `log_probability`, or
+        `logit_difference` (of the answer, minus the mean of its alternatives').
+    baseline
+        Where the paths start: `zero` (the paper's), `mean` (of each checkpoint's activations
+        over the study's prompts), or `sha256:...`, which stands for a vector given with the run.
     answer_tokens
         What to do with an answer of several tokens. `error`: refuse it; `first`: attribute its
         first token; `mean`: attribute each token after those before it, each at its own last
         position, and take the mean; `joint`: attribute the whole answer at the prompt's last
         position.
     dtype
-        Number format of the weights and of all arithmetic.
+        Number format of the weights and of all arithmetic; `tf32` keeps float32 but lets a GPU
+        round the factors of its matrix products.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,8 +60,9 @@ class Settings(BaseModel):
     tolerance: float = Field(default=1e-3, gt=0, lt=1)
     site: str = "post_activation"
     objective: str = "probability"
+    baseline: str = Field(default="zero", pattern=r"^(zero|mean|sha256:[0-9a-f]{64})$")
     answer_tokens: Literal["error", "first", "mean", "joint"] = "error"
-    dtype: Literal["float32", "float64", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "float64", "bfloat16", "float16", "tf32"] = "float32"
 
     @field_validator("rule", "site", "objective", mode="before")
     @classmethod

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from kntrace.archive import Block, Run, create_run
+from kntrace.archive.variables import BLOCK_VARIABLES
 from kntrace.settings import Settings
 from kntrace.study import Study, Word
 from kntrace.suite import Checkpoint, Suite
@@ -39,6 +40,7 @@ WORDS: dict[str, tuple[str, ...]] = {
 _FLOOR, _CEILING, _SLOPE = 0.01, 0.96, 0.06
 _BASELINE = 0.004
 _STEP = 100
+_NODES = 5
 
 _Floats = npt.NDArray[np.float64]
 
@@ -87,7 +89,8 @@ def synthetic_scores(
     -------
     xr.Dataset
         Dimensions, coordinates and variables as documented in `kntrace.archive.VARIABLES`;
-        `score` in units of probability, and `gap` within rounding of zero.
+        `score` in units of probability, `gap` within rounding of zero, every path converged
+        after 5 nodes, and the baseline zero.
     """
     groups = WORDS if groups is None else groups
     words = [word for members in groups.values() for word in members]
@@ -121,9 +124,15 @@ def synthetic_scores(
         {
             "score": ((*cell, "layer", "neuron"), score),
             "gap": ((*cell, "layer"), gap),
+            "nodes": ((*cell, "layer"), np.full(gap.shape, _NODES, dtype=np.int32)),
+            "converged": ((*cell, "layer"), np.ones(gap.shape, dtype=np.int8)),
             "probability": (cell, probability.astype(np.float32)),
             "rank": (cell, np.floor(1 / probability).astype(np.int32) - 1),
             "fingerprint": ("checkpoint", np.array(prints, dtype=np.str_)),
+            "baseline": (
+                ("checkpoint", "layer", "neuron"),
+                np.zeros((checkpoints, layers, width), dtype=np.float32),
+            ),
         },
         coords=coords,
     )
@@ -163,10 +172,12 @@ def synthetic_run(path: str | Path, scores: xr.Dataset | None = None, **drawn: A
     )
     for checkpoint, fingerprint in enumerate(data["fingerprint"].values):
         run.write_fingerprint(checkpoint, str(fingerprint))
+        if data["baseline"].values.any():
+            run.write_baseline(checkpoint, data["baseline"].values[checkpoint])
         for word in range(data.sizes["word"]):
             cell = data.isel(checkpoint=checkpoint, word=word)
-            names = ("score", "gap", "probability", "rank")
-            run.write_block(checkpoint, word, Block(*(cell[name].values for name in names)))
+            parts = {name: cell[name].values for name in BLOCK_VARIABLES}
+            run.write_block(checkpoint, word, Block(**parts))
     return run
 
 

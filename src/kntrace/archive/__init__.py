@@ -3,11 +3,13 @@
 Nothing else in kntrace imports zarr, and nothing here imports torch.
 """
 
+from kntrace.archive.convergence import Convergence, convergence
 from kntrace.archive.folder import writing
 from kntrace.archive.identity import shortlist
 from kntrace.archive.labelled import load_array, save_array
+from kntrace.archive.opening import create_run, open_run, resume_run
 from kntrace.archive.provenance import Session, source_config, source_state
-from kntrace.archive.runs import Run, create_run, open_run, resume_run
+from kntrace.archive.runs import Run
 from kntrace.archive.state import CheckpointStatus, Status, status
 from kntrace.archive.variables import VARIABLES, Block, Variable
 
@@ -15,10 +17,12 @@ __all__ = [
     "VARIABLES",
     "Block",
     "CheckpointStatus",
+    "Convergence",
     "Run",
     "Session",
     "Status",
     "Variable",
+    "convergence",
     "create_run",
     "load_array",
     "open_run",

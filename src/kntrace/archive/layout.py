@@ -32,7 +32,7 @@ __all__ = [
     "sizes",
 ]
 
-FORMAT = 1
+FORMAT = 2
 FINGERPRINT_BYTES = 32
 
 _OPENING = threading.Lock()

@@ -119,18 +119,19 @@ class Session:
 
 
 def source_state(checkpoint: Checkpoint) -> str | None:
-    """Fold names, sizes and times of a checkpoint folder's files into one SHA-256 (hex).
+    """Fold names, sizes and times of a checkpoint's files into one SHA-256 (hex).
 
-    Tells cheaply that a folder was not touched since it was read. None for a revision on the
-    hub, whose commit says it, and for a folder that is not there.
+    Tells cheaply that a folder, or a GGUF file, was not touched since it was read. None for a
+    revision on the hub, whose commit says it, and for what is not there.
     """
     if checkpoint.revision is not None:
         return None
+    source = Path(checkpoint.source)
     try:
         files = sorted(
             (item.name, item.stat().st_size, item.stat().st_mtime_ns)
-            for item in Path(checkpoint.source).iterdir()
-            if item.is_file()
+            for item in ([source] if checkpoint.gguf else source.iterdir())
+            if item.is_file() or checkpoint.gguf
         )
     except OSError:
         return None
@@ -141,7 +142,8 @@ def source_config(checkpoint: Checkpoint) -> str | None:
     """Fold a checkpoint folder's `config.json`, less what says who wrote it, into one SHA-256.
 
     Two models of equal weights compute different things if their configurations differ. None
-    where there is no such file, and for a revision on the hub.
+    where there is no such file, for a revision on the hub, and for a GGUF file: what its
+    configuration says of the arithmetic is in the run's `architecture`, which is compared too.
     """
     try:
         config = json.loads(Path(checkpoint.source, CONFIG).read_text(encoding="utf-8"))

@@ -22,8 +22,7 @@ import xarray as xr
 import zarr
 
 from kntrace.archive import chunks, folder, layout
-from kntrace.archive.frozen import read_copies, write_copies
-from kntrace.archive.identity import refuse_changes, shortlist
+from kntrace.archive.identity import shortlist
 from kntrace.archive.provenance import read_record, write_record
 from kntrace.archive.variables import BLOCK_VARIABLES, VARIABLES, Block
 from kntrace.errors import RunError
@@ -32,7 +31,7 @@ from kntrace.settings import Settings
 from kntrace.study import Study
 from kntrace.suite import Suite
 
-__all__ = ["Run", "create_run", "open_run", "resume_run"]
+__all__ = ["Run"]
 
 
 class Run:
@@ -87,9 +86,10 @@ class Run:
         """All that was measured, as labelled arrays that are read when they are used.
 
         Dimensions `checkpoint`, `word`, `prompt`, `layer`, `neuron`; variables `score`, `gap`,
-        `probability`, `rank` and `fingerprint` (hex text, "" where there is none), described
-        in `kntrace.archive.VARIABLES`. Blocks that are not done read as NaN (rank: -1); use
-        `require_complete` where that would mislead. Nothing read is kept in memory.
+        `nodes`, `converged`, `probability`, `rank`, `fingerprint` (hex text, "" where there is
+        none) and `baseline`, described in `kntrace.archive.VARIABLES`. Blocks that are not done
+        read as NaN (`rank` and `converged`: -1, `nodes`: 0); use `require_complete` where that
+        would mislead. Nothing read is kept in memory.
         """
         dataset = layout.open_dataset(self._scores).drop_vars("fingerprint")
         prints = [self.fingerprint(place) or "" for place in range(len(self.suite))]
@@ -108,8 +108,18 @@ class Run:
         return _pairs(~self._present())
 
     def unproven(self) -> list[tuple[int, int]]:
-        """List the blocks that are there while the fingerprint of their weights is lost."""
-        lost = {place for place in range(len(self.suite)) if self.fingerprint(place) is None}
+        """List the blocks that are there while what they were computed from is lost.
+
+        That is the fingerprint of their weights or, in a run whose checkpoints have one, their
+        baseline.
+        """
+        based = self.settings.baseline != "zero"
+        lost = {
+            place
+            for place in range(len(self.suite))
+            if self.fingerprint(place) is None
+            or (based and not chunks.intact(self._checkpoint_file("baseline", place)))
+        }
         return [pair for pair in _pairs(self._present()) if pair[0] in lost]
 
     def damaged(self, progress: Progress = silent) -> list[tuple[int, int]]:
@@ -158,7 +168,7 @@ class Run:
             If the block's arrays do not have this run's shapes, or if the checkpoint has no
             fingerprint yet.
         """
-        if not self._fingerprint_file(checkpoint).exists():
+        if not self._checkpoint_file("fingerprint", checkpoint).exists():
             label = self.suite.checkpoints[checkpoint].label
             raise ValueError(f"the fingerprint of {label!r} has to be written before its blocks")
         for name in BLOCK_VARIABLES:
@@ -171,7 +181,7 @@ class Run:
 
     def fingerprint(self, checkpoint: int) -> str | None:
         """SHA-256 (hex) of the weights the checkpoint's blocks come from, None if not known."""
-        if not chunks.intact(self._fingerprint_file(checkpoint)):
+        if not chunks.intact(self._checkpoint_file("fingerprint", checkpoint)):
             return None
         return bytes(np.asarray(self._array("fingerprint", "r")[checkpoint])).hex()
 
@@ -197,9 +207,70 @@ class Run:
         value = np.frombuffer(bytes.fromhex(fingerprint), dtype=np.uint8)
         if value.size != layout.FINGERPRINT_BYTES:
             raise ValueError(f"{fingerprint!r} is not the SHA-256 of anything")
-        # Blocks whose fingerprint was lost cannot be told from blocks of other weights.
+        # Blocks whose fingerprint was lost cannot be told from blocks of other weights, nor can
+        # the baseline, which may have been measured on them.
         self._discard(checkpoint)
+        self._checkpoint_file("baseline", checkpoint).unlink(missing_ok=True)
         self._write("fingerprint", (checkpoint,), value)
+
+    def baseline(self, checkpoint: int) -> npt.NDArray[np.float32] | None:
+        """Where the paths of the checkpoint's scores start, (layer, neuron); None: at zero.
+
+        Raises
+        ------
+        RunError
+            If it was written and is damaged.
+        """
+        file = self._checkpoint_file("baseline", checkpoint)
+        if not file.exists():
+            return None
+        if not chunks.intact(file):
+            raise RunError(
+                f"the baseline of {self.suite.checkpoints[checkpoint].label!r} is damaged",
+                where=self.path,
+                fix="`kntrace run` with the same study, suite and --out computes its blocks again.",
+            )
+        return np.asarray(self._array("baseline", "r")[checkpoint], dtype=np.float32)
+
+    def write_baseline(self, checkpoint: int, baseline: npt.ArrayLike) -> None:
+        """Record where the paths start, after the fingerprint and before the first block.
+
+        Never called for a run whose baseline is zero. A session that goes on with a run takes
+        `Run.baseline` where there is one: what is measured again may differ in its last bit.
+
+        Parameters
+        ----------
+        baseline
+            (layer, neuron), stored as float32.
+
+        Raises
+        ------
+        RunError
+            If another one is recorded: its blocks have paths of their own, and nothing is
+            overwritten.
+        ValueError
+            If it does not have this run's shape, holds a number that is not finite, or if the
+            checkpoint has no fingerprint yet.
+        """
+        label = self.suite.checkpoints[checkpoint].label
+        value = np.asarray(baseline, dtype=np.float32)
+        if value.shape != (self.layers, self.width):
+            raise ValueError(f"a baseline of shape {value.shape}, not {(self.layers, self.width)}")
+        if not np.isfinite(value).all():
+            raise ValueError(f"the baseline of {label!r} holds numbers that are not finite")
+        if self.fingerprint(checkpoint) is None:
+            raise ValueError(f"the fingerprint of {label!r} has to be written before its baseline")
+        if chunks.intact(self._checkpoint_file("baseline", checkpoint)):
+            if np.array_equal(np.asarray(self.baseline(checkpoint)), value):
+                return
+            raise RunError(
+                f"the blocks of {label!r} were computed from another baseline",
+                where=self.path,
+                fix="Give another --out for a new run.",
+            )
+        # Blocks whose baseline is lost, or was zero, are not of this one.
+        self._discard(checkpoint)
+        self._write("baseline", (checkpoint,), value)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -214,8 +285,9 @@ class Run:
     def _scores(self) -> Path:
         return self.path / folder.SCORES
 
-    def _fingerprint_file(self, checkpoint: int) -> Path:
-        return self._scores / "fingerprint" / chunks.chunk_name("fingerprint", checkpoint)
+    def _checkpoint_file(self, variable: str, checkpoint: int) -> Path:
+        """File of a variable that has one chunk a checkpoint."""
+        return self._scores / variable / chunks.chunk_name(variable, checkpoint)
 
     @cached_property
     def _arrays(self) -> dict[tuple[str, str], zarr.Array[Any]]:
@@ -245,123 +317,6 @@ class Run:
         for name in BLOCK_VARIABLES:
             present &= chunks.existing(self._scores / name, self.shape)
         return present
-
-
-def create_run(
-    path: str | Path,
-    study: Study,
-    suite: Suite,
-    settings: Settings,
-    *,
-    layers: int,
-    width: int,
-) -> Run:
-    """Make the run folder `path`, empty of scores.
-
-    The folder becomes a run in one last step, so that a run killed while it is being made
-    leaves something that the next call completes.
-
-    Raises
-    ------
-    RunError
-        If `path` is a run already, a file, or a folder with something else in it, or cannot
-        be written.
-    """
-    path = folder.usable(path)
-    folder.claim_folder(path)
-    if (path / folder.SCORES).exists():
-        raise RunError("a run already", where=path, fix="Open it with kntrace.open_run.")
-    folder.remove_leftovers(path)
-    begun = path / folder.BEGUN
-    try:
-        begun.mkdir()
-        for name in (folder.ANALYSIS, folder.FIGURES):
-            (path / name).mkdir(exist_ok=True)
-        write_copies(path, study, suite, settings)
-        write_record(path, {})
-        sizes = layout.sizes(study, suite, layers, width)
-        layout.create_arrays(begun, study, suite, settings, sizes)
-        begun.rename(path / folder.SCORES)
-    except OSError as error:
-        raise folder.write_failure(path, error) from error
-    return open_run(path)
-
-
-def open_run(path: str | Path) -> Run:
-    """Open the run folder `path`, finished or not.
-
-    Raises
-    ------
-    RunError
-        If there is no run, if it cannot be read, or if the frozen copies of its study, suite
-        or settings were changed since it was made.
-    """
-    path = folder.usable(path)
-    _refuse_no_run(path)
-    try:
-        dataset = layout.open_dataset(path / folder.SCORES)
-        found = {str(dim): size for dim, size in dataset.sizes.items()}
-        version, layers, width = dataset.attrs["kntrace_format"], found["layer"], found["neuron"]
-    except Exception as error:
-        # Damaged metadata can fail anywhere inside zarr and xarray, with any error.
-        raise RunError(
-            f"the archive's description cannot be read ({type(error).__name__}: {error})",
-            where=path / folder.SCORES,
-            fix="Bring the folder back from a copy, or remove it and run again.",
-        ) from error
-    if version != layout.FORMAT:
-        raise RunError(
-            f"an archive of format {version}",
-            where=path / folder.SCORES,
-            expected=f"format {layout.FORMAT}",
-            fix="Use the version of kntrace that made it.",
-        )
-    study, suite, settings = read_copies(path, dataset.attrs)
-    run = Run(path, study, suite, settings, layers=layers, width=width)
-    if found != run.sizes or not layout.labelled_as(dataset, study, suite, run.sizes):
-        raise RunError(
-            "its variables and labels are not those of its study and suite",
-            where=path / folder.SCORES,
-            fix="Bring the folder back from a copy, or remove it and run again.",
-        )
-    return run
-
-
-def resume_run(path: str | Path, study: Study, suite: Suite, settings: Settings) -> Run | None:
-    """Open the run in `path` to go on with it; None if none was made there yet.
-
-    To be called by the folder's only writer, see `writing`: what killed writers left behind
-    is removed.
-
-    Raises
-    ------
-    RunError
-        If the run was made from another study, suite or settings, saying what differs, or if
-        `path` is something else than a run.
-    """
-    path = folder.usable(path)
-    folder.refuse_foreign(path)
-    if not (path / folder.SCORES).is_dir():
-        return None
-    folder.remove_leftovers(path)
-    run = open_run(path)
-    refuse_changes(path, (run.study, run.suite, run.settings), (study, suite, settings))
-    return run
-
-
-def _refuse_no_run(path: Path) -> None:
-    if not path.exists():
-        raise RunError("no such folder", where=path, expected="a run folder")
-    if path.is_dir() and (path / folder.SCORES).is_dir():
-        return
-    if (path / folder.BEGUN).is_dir():
-        raise RunError(
-            "this run was stopped while it was being made",
-            where=path,
-            fix="Give the same `kntrace run` again.",
-        )
-    kind = "a folder without scores.zarr" if path.is_dir() else "a file"
-    raise RunError(kind, where=path, expected="a run folder, as `kntrace run` makes it")
 
 
 def _pairs(found: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:

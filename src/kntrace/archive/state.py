@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kntrace.archive.runs import Run, open_run
+from kntrace.archive.convergence import Convergence, convergence
+from kntrace.archive.opening import open_run
+from kntrace.archive.runs import Run
 from kntrace.progress import Progress, silent
 
 __all__ = ["CheckpointStatus", "Status", "status"]
@@ -41,6 +43,9 @@ class Status:
         The other blocks, as (checkpoint label, word), in order.
     checkpoints
         The same as numbers, one entry per checkpoint in the suite's order.
+    convergence
+        Nodes spent on the blocks that are done and which paths missed the tolerance; None
+        where nothing was verified.
     """
 
     path: Path
@@ -49,6 +54,7 @@ class Status:
     missing: tuple[tuple[str, str], ...]
     damaged: tuple[tuple[str, str], ...]
     checkpoints: tuple[CheckpointStatus, ...]
+    convergence: Convergence | None = None
 
     @property
     def complete(self) -> bool:
@@ -57,7 +63,9 @@ class Status:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything here as what JSON can express."""
-        return asdict(self) | {"path": str(self.path)}
+        counted = None if self.convergence is None else self.convergence.to_dict()
+        plain = asdict(replace(self, convergence=None))
+        return plain | {"path": str(self.path), "convergence": counted}
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.done} of {self.total} blocks done"]
@@ -70,6 +78,8 @@ class Status:
         lines += [f"damaged: {label} · {word}" for label, word in shown]
         if len(self.damaged) > len(shown):
             lines.append(f"damaged: {len(self.damaged) - len(shown)} more")
+        if self.convergence is not None and self.done:
+            lines.append(str(self.convergence))
         if not self.complete:
             lines.append("`kntrace run` with the same study, suite and --out does the rest.")
         return "\n".join(lines)
@@ -85,10 +95,11 @@ def status(path: str | Path | Run, *, verify: bool = True, progress: Progress = 
     path
         The run folder, or the opened run.
     verify
-        Read every chunk and check it; without, only look which chunks exist, which takes
-        seconds for 300,000 blocks.
+        Read every chunk and check it, and count nodes and paths; without, only look which
+        chunks exist, which takes seconds for 300,000 blocks.
     progress
-        Told of the blocks read, in the stage `verify`.
+        Told of the blocks read, in the stage `verify`, and of the checkpoints whose paths were
+        counted, in the stage `paths`.
 
     Raises
     ------
@@ -120,4 +131,5 @@ def status(path: str | Path | Run, *, verify: bool = True, progress: Progress = 
         missing=tuple((labels[checkpoint], words[word]) for checkpoint, word in missing),
         damaged=tuple((labels[checkpoint], words[word]) for checkpoint, word in damaged),
         checkpoints=tuple(rows),
+        convergence=convergence(run, leave_out=damaged, progress=progress) if verify else None,
     )

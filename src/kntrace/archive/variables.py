@@ -51,6 +51,21 @@ VARIABLES: dict[str, Variable] = {
         "Completeness gap: sum of a layer's scores minus (probability of the answer at the "
         "layer's activation minus that at its baseline)",
     ),
+    "nodes": Variable(
+        ("checkpoint", "word", "prompt", "layer"),
+        "int32",
+        0,
+        "",
+        "Gradients taken along the layer's path; 0 = no such prompt",
+    ),
+    "converged": Variable(
+        ("checkpoint", "word", "prompt", "layer"),
+        "int8",
+        -1,
+        "",
+        "Whether the layer's integral is within the tolerance: 1 = yes, 0 = no, "
+        "-1 = no such prompt",
+    ),
     "probability": Variable(
         ("checkpoint", "word", "prompt"),
         "float32",
@@ -72,10 +87,24 @@ VARIABLES: dict[str, Variable] = {
         "",
         "SHA-256 of the checkpoint's weights",
     ),
+    "baseline": Variable(
+        ("checkpoint", "layer", "neuron"),
+        "float32",
+        0.0,
+        "",
+        "Where the paths of the integrals start; 0 throughout where none was written",
+    ),
 }
 
 # In the order in which a block's chunks are written: a block whose score is there is complete.
-BLOCK_VARIABLES: tuple[str, ...] = ("gap", "probability", "rank", "score")
+BLOCK_VARIABLES: tuple[str, ...] = (
+    "gap",
+    "nodes",
+    "converged",
+    "probability",
+    "rank",
+    "score",
+)
 
 COORDINATES: dict[str, Variable] = {
     "checkpoint": Variable(("checkpoint",), "string", None, "", "Label of the checkpoint"),
@@ -107,9 +136,16 @@ class Block:
     rank
         (prompt,) int32, 0 where the answer is the most probable token; -1 where the word has
         no such prompt.
+    nodes
+        (prompt, layer) int32, gradients taken along each path; 0 likewise.
+    converged
+        (prompt, layer) int8, 1 where the integral is within the tolerance and 0 where it is
+        not; -1 likewise.
     """
 
     score: npt.NDArray[np.float32]
     gap: npt.NDArray[np.float32]
     probability: npt.NDArray[np.float32]
     rank: npt.NDArray[np.int32]
+    nodes: npt.NDArray[np.int32]
+    converged: npt.NDArray[np.int8]

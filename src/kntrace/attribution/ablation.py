@@ -10,21 +10,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kntrace.attribution.integrate import Memory
-from kntrace.attribution.replays import Recording, Replay, Rows
+from kntrace.attribution.memory import Memory, in_pieces
+from kntrace.attribution.precision import exact_dtype
+from kntrace.attribution.replays import Recording, Replay
 
 __all__ = ["ablate"]
 
 
 def ablate(
-    replay: Replay, recording: Recording, layer: Tensor, neuron: Tensor, memory: Memory
+    replay: Replay,
+    recording: Recording,
+    layer: Tensor,
+    neuron: Tensor,
+    baseline: Tensor,
+    memory: Memory,
 ) -> Tensor:
-    """Set single neurons to zero, one at a time, for every prompt of a recording.
+    """Set single neurons to their baseline, one at a time, for every prompt of a recording.
 
     Parameters
     ----------
     layer, neuron
         Which neurons, (neuron,) each, in any order.
+    baseline
+        What a neuron is set to, broadcast to (prompt, layer, neuron).
 
     Returns
     -------
@@ -36,15 +44,23 @@ def ablate(
     -----
     Cost: one one-token forward pass from the neuron's layer upward per neuron and prompt.
     """
-    prompts, layers, _ = recording.activation.shape
+    device = recording.activation.device
+    prompts = len(recording.activation)
+    origin = baseline.expand_as(recording.activation)
     order = torch.argsort(layer, stable=True)
     layer, neuron = layer[order], neuron[order]
-    lost = torch.empty(prompts, len(layer), dtype=torch.float64, device=recording.activation.device)
+    lost = torch.empty(prompts, len(layer), dtype=exact_dtype(device), device=device)
     for index in range(prompts):
-        for some in memory.split(layer, layers):
-            value = recording.activation[index, layer[some]].clone()
-            value[torch.arange(len(value), device=value.device), neuron[some]] = 0
-            rows = Rows(torch.full_like(layer[some], index), layer[some], value)
-            without = replay.evaluate(recording, rows, gradient=False).objective
-            lost[index, order[some]] = recording.objective[index] - without
+        prompt = torch.full_like(layer, index)
+
+        def value(some: slice, index: int = index) -> Tensor:
+            whole = recording.activation[index, layer[some]].clone()
+            rows = torch.arange(len(whole), device=device)
+            whole[rows, neuron[some]] = origin[index, layer[some], neuron[some]]
+            return whole
+
+        for some, found in in_pieces(
+            replay, recording, prompt, layer, value, memory, gradient=False
+        ):
+            lost[index, order[some]] = recording.objective[index] - found.objective
     return lost

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kntrace.attribution.ablation import ablate
 from kntrace.attribution.adaptive import integrate_adaptively
-from kntrace.attribution.integrate import Integral, Memory, Tolerance, integrate
+from kntrace.attribution.encoding import Reader
+from kntrace.attribution.integrate import Integral, Tolerance, integrate
+from kntrace.attribution.memory import Memory, cost_of_rows
 from kntrace.attribution.objectives import find_objective
+from kntrace.attribution.precision import products_in
 from kntrace.attribution.replays import Recording
 from kntrace.attribution.result import Attribution, mean_of
 from kntrace.attribution.rules import ADAPTIVE, quadrature
 from kntrace.attribution.selftest import fastest_replay
 from kntrace.errors import ModelError, SettingsError
 from kntrace.models.feedforward import Stack, find_stack, refuse_unsupported
-from kntrace.models.tokens import AnswerForm, Encoded, encode
+from kntrace.models.tokens import AnswerForm, Encoded
 from kntrace.settings import Settings
 
-__all__ = ["DEFAULT_MEMORY", "Engine", "attribute"]
+__all__ = ["DEFAULT_MEMORY", "Engine"]
 
 DEFAULT_MEMORY = 2 * 2**30
 """Bytes that the rows of one replay may take unless the caller says otherwise."""
@@ -36,14 +42,16 @@ class Engine:
     Parameters
     ----------
     model, tokenizer
-        Any Hugging Face decoder language model with plain or gated feed-forward layers, and
-        its tokenizer. Inside the `with` it is in evaluation mode with its weights frozen;
-        on leaving, its mode, its weights' `requires_grad`, its attention implementation and
+        Any Hugging Face language model, decoder or masked, with plain or gated feed-forward
+        layers, and its tokenizer. Inside the `with` it is in evaluation mode with its weights
+        frozen; on leaving, its mode, its weights' `requires_grad`, its attention implementation and
         its hooks are what they were, also after an exception.
     settings
         Rule, nodes and site. `settings.dtype` is the business of whoever loads the model.
     memory
         Bytes that the rows of one replay may take.
+    baseline
+        Where the paths start, (layer, neuron); zero, the paper's, unless given.
 
     Raises
     ------
@@ -60,11 +68,14 @@ class Engine:
         settings: Settings | None = None,
         *,
         memory: int = DEFAULT_MEMORY,
+        baseline: Any = None,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._settings = settings or Settings()
         self._budget = memory
+        self._given = baseline
+        self._costs: dict[tuple[int, int], tuple[float, float]] = {}
         self._exit = ExitStack()
         self._stack: Stack | None = None
 
@@ -77,7 +88,10 @@ class Engine:
         self._rule = None if named == ADAPTIVE else quadrature(named, self._settings.nodes)
         with ExitStack() as stack:
             stack.enter_context(_at_rest(self._model))
+            stack.enter_context(products_in(self._settings.dtype))
             self._stack = find_stack(self._model)
+            self._reader = Reader(self._model, self._tokenizer, self._settings)
+            self.baseline = self._given
             self._replay = fastest_replay(self._model, self._stack, self._settings, stack)
             self._exit = stack.pop_all()
         return self
@@ -111,46 +125,64 @@ class Engine:
             raise RuntimeError("an Engine is used inside its `with` statement")
         return self._stack
 
-    def encode(self, prompt: str, answer: str, form: AnswerForm | str = "as_follows") -> Encoded:
+    @property
+    def baseline(self) -> NDArray[np.float32] | None:
+        """Where the paths start, (layer, neuron); None for zero."""
+        return None if self._baseline is None else self._baseline.float().cpu().numpy()
+
+    @baseline.setter
+    def baseline(self, given: Any) -> None:
+        self._baseline: Tensor | None = None
+        if given is None:
+            return
+        values = torch.as_tensor(np.asarray(given))
+        shape = (self.layers, self.width)
+        if tuple(values.shape) != shape or not bool(torch.isfinite(values).all()):
+            raise SettingsError(
+                f"a baseline of shape {tuple(values.shape)}"
+                if tuple(values.shape) != shape
+                else "a baseline that holds values that are not finite",
+                expected=f"finite numbers, (layer, neuron) = {shape}",
+            )
+        weight = self._model.get_input_embeddings().weight
+        self._baseline = values.to(weight.device, weight.dtype)
+
+    def encode(
+        self,
+        prompt: str,
+        answer: str,
+        form: AnswerForm | str = "as_follows",
+        alternatives: Sequence[str] = (),
+    ) -> Encoded:
         """Tokenise a prompt and its answer and check that this model can read them.
+
+        Parameters
+        ----------
+        prompt, answer, form
+            See `kntrace.models.tokens.encode`.
+        alternatives
+            Other answers, for the objective `logit_difference` alone.
 
         Raises
         ------
         ModelError
-            If the answer has several tokens, the prompt is too long for the model, or the
-            two cannot be told apart once tokenised.
+            If the answer has several tokens, the prompt is too long for the model, the two
+            cannot be told apart once tokenised, or a masked model's prompt has not one mask.
         """
-        encoded = encode(self._tokenizer, prompt, answer, form)
-        where = f"prompt {prompt!r}"
-        policy = self._settings.answer_tokens
-        if len(encoded.answer) > 1 and policy == "error":
-            tokens = self._tokenizer.convert_ids_to_tokens(list(encoded.answer))
-            raise ModelError(
-                f"the answer {answer!r} has {len(tokens)} tokens ({' '.join(map(repr, tokens))})",
-                where=where,
-                expected="an answer of one token",
-                fix="Choose another word or answer form, or say by the setting answer_tokens "
-                "(first, mean or joint) what to do with several.",
-            )
-        if policy == "first":
-            encoded = Encoded(encoded.ids, encoded.answer[:1])
-        longest = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        length = len(encoded.ids) + len(encoded.answer) - 1
-        if longest is not None and length > longest:
-            raise ModelError(
-                f"the prompt has {length} tokens",
-                where=where,
-                expected=f"at most the model's {longest}",
-                fix="Shorten it; kntrace never cuts a prompt.",
-            )
-        rows = self._model.get_input_embeddings().weight.shape[0]
-        if (highest := max(encoded.ids + encoded.answer)) >= rows:
-            raise ModelError(
-                f"token {highest}, but the model has embeddings for {rows} tokens",
-                where=where,
-                expected="the tokenizer that belongs to the model",
-            )
-        return encoded
+        self._entered  # noqa: B018  (raises outside `with`)
+        return self._reader.encode(prompt, answer, form, alternatives)
+
+    def mean_activation(self, encoded: Sequence[Encoded]) -> NDArray[np.float32]:
+        """The neurons' mean over prompts, each at its scored position, (layer, neuron).
+
+        Cost: one ordinary forward pass per prompt.
+        """
+        self._entered  # noqa: B018  (raises outside `with`)
+        total = np.zeros((self.layers, self.width))
+        # One by one, so that the mean does not depend on how prompts are grouped.
+        for one in encoded:
+            total += self._replay.record([one]).activation[0].double().cpu().numpy()
+        return (total / len(encoded)).astype(np.float32)
 
     def attribute_many(self, encoded: Sequence[Encoded]) -> list[Attribution]:
         """Score the neurons for several prompts, replayed together.
@@ -170,14 +202,14 @@ class Engine:
         # Rows of one pass have equally many tokens.
         for length in dict.fromkeys(len(one.answer) for one in encoded):
             places = [place for place, one in enumerate(encoded) if len(one.answer) == length]
-            some = self._attribute([encoded[place] for place in places])
+            some = self._in_groups([encoded[place] for place in places])
             found |= dict(zip(places, some, strict=True))
         return [found[place] for place in range(len(encoded))]
 
     def ablate(
         self, encoded: Encoded, neurons: Sequence[tuple[int, int]] | None = None
     ) -> NDArray[np.float64]:
-        """Set single neurons to zero, one at a time: equation 3 of the paper read literally.
+        """Set single neurons to the baseline, one at a time: the paper's equation 3 read literally.
 
         Parameters
         ----------
@@ -212,8 +244,9 @@ class Engine:
                     expected=f"layers 0 to {layers - 1} and neurons 0 to {width - 1}",
                 )
         recording = self._replay.record([encoded])
-        pairs = pairs.to(recording.activation.device)
-        lost = ablate(self._replay, recording, pairs[:, 0], pairs[:, 1], self._memory())[0]
+        layer, neuron = pairs.to(recording.activation.device).T
+        origin, memory = self._origin(recording), self._memory([encoded])
+        lost = ablate(self._replay, recording, layer, neuron, origin, memory)[0]
         found: NDArray[np.float64] = lost.cpu().numpy()
         return found.reshape(layers, width) if neurons is None else found
 
@@ -224,12 +257,32 @@ class Engine:
             for one in encoded
             for place in range(len(one.answer))
         ]
-        found = iter(self._attribute(parts))
+        found = iter(self._in_groups(parts))
         return [mean_of([next(found) for _ in one.answer]) for one in encoded]
 
-    def _attribute(self, encoded: Sequence[Encoded]) -> list[Attribution]:
+    def _in_groups(self, encoded: Sequence[Encoded]) -> list[Attribution]:
+        """As many prompts at once as a third of the budget has room for what is kept of each."""
+        memory = self._memory(encoded)
+        number = self._model.get_input_embeddings().weight.element_size()
+        # Gradients at some nodes and sums over them in double precision; the logits while it is
+        # recorded; and the row in which nothing is replaced, which runs through all layers.
+        kept = self.layers * self.width * (16 * number + 160)
+        kept += 2 * memory.per_row + self.layers * memory.per_row_layer
+        most = max(int(self._budget / 3 / kept), 1)
+        found: list[Attribution] = []
+        while len(found) < len(encoded):
+            some = encoded[len(found) : len(found) + most]
+            try:
+                found += self._attribute(some, memory)
+            except torch.OutOfMemoryError:
+                if len(some) == 1:
+                    raise
+                most = len(some) // 2
+        return found
+
+    def _attribute(self, encoded: Sequence[Encoded], memory: Memory) -> list[Attribution]:
         recording = self._replay.record(encoded)
-        found = self._integrate(recording)
+        found = self._integrate(recording, memory)
         self._refuse_non_finite(recording, found)
         dtype = recording.activation.dtype
         stored = dtype if dtype.itemsize >= 4 else torch.float32
@@ -267,23 +320,36 @@ class Engine:
             fix="Compute in a wider number format, or leave this model or checkpoint out.",
         )
 
-    def _integrate(self, recording: Recording) -> Integral:
-        zero = torch.zeros_like(recording.activation)
-        tolerance = Tolerance(self._settings.tolerance, torch.finfo(zero.dtype).eps)
+    def _integrate(self, recording: Recording, memory: Memory) -> Integral:
+        origin = self._origin(recording)
+        eps = torch.finfo(recording.activation.dtype).eps
+        tolerance = Tolerance(self._settings.tolerance, eps)
         if self._rule is None:
-            return integrate_adaptively(self._replay, recording, zero, tolerance, self._memory())
-        return integrate(self._replay, recording, self._rule, zero, tolerance, self._memory())
+            return integrate_adaptively(self._replay, recording, origin, tolerance, memory)
+        return integrate(self._replay, recording, self._rule, origin, tolerance, memory)
 
-    def _memory(self) -> Memory:
-        """Estimate what a row costs: activations that the backward pass keeps."""
-        config = self._model.config.get_text_config()
-        weight = self._model.get_input_embeddings().weight
-        number = weight.element_size()
-        return Memory(
-            self._budget,
-            per_row_layer=number * (12 * config.hidden_size + 6 * self.width),
-            per_row=max(number, 4) * 4 * weight.shape[0],
-        )
+    def _origin(self, recording: Recording) -> Tensor:
+        activation = recording.activation
+        if self._baseline is None:
+            return torch.zeros_like(activation)
+        return self._baseline.to(activation.dtype).expand_as(activation)
+
+    def _memory(self, encoded: Sequence[Encoded]) -> Memory:
+        """Half the budget, and what a row costs: measured once for each size of prompts."""
+        longest = max(encoded, key=lambda one: len(one.ids))
+        tokens = 2 ** math.ceil(math.log2(len(longest.ids)))
+        answer = max(len(one.answer) for one in encoded)
+        if (tokens, answer) not in self._costs:
+            # The cost is that of a made-up prompt at the upper end of the size.
+            times = -(-tokens // len(longest.ids))
+            ids = (longest.ids * times)[: self._reader.fitting(tokens, answer)]
+            made_up = replace(longest, ids=ids, answer=longest.answer[:1] * answer)
+            self._costs[tokens, answer] = cost_of_rows(
+                self._replay,
+                self._replay.record([made_up]),
+                self._model.get_input_embeddings().weight.shape[0],
+            )
+        return Memory(self._budget // 2, *self._costs[tokens, answer])
 
 
 def _refuse_half_on_cpu(model: Any) -> None:
@@ -311,64 +377,3 @@ def _at_rest(model: Any) -> Iterator[None]:
             weight.requires_grad_(True)
         for part, mode in training.items():
             part.training = mode
-
-
-def attribute(
-    model: Any,
-    tokenizer: Any,
-    prompt: str,
-    answer: str,
-    rule: str = "gauss_legendre",
-    nodes: int = 8,
-    site: str = "post_activation",
-    tolerance: float = 1e-3,
-    objective: str = "probability",
-    answer_tokens: str = "error",
-    answer_form: AnswerForm | str = "as_follows",
-) -> Attribution:
-    """Score every feed-forward neuron of `model` for one prompt and its answer.
-
-    Parameters
-    ----------
-    model, tokenizer
-        A Hugging Face decoder language model, in any state; it is left exactly as it was.
-    prompt
-        What the model reads. The neurons are those at its last token.
-    answer
-        What it should produce next, as it follows the prompt in running text (a missing space
-        between the two is supplied).
-    rule, nodes
-        The integration rule (`kntrace.attribution.rules.RULES`) and its number of points; or
-        `adaptive`, which takes as many as each layer needs.
-    site
-        Which tensor is "the neuron" (`kntrace.models.feedforward.SITES`).
-    tolerance
-        Relative error of a layer's scores at which `adaptive` stops, and above which a layer
-        counts as not converged.
-    objective, answer_tokens
-        What is attributed, and what to do with an answer of several tokens; see
-        `kntrace.Settings`.
-    answer_form
-        `as_follows`, `space` or `no_space`; see `kntrace.models.tokens.encode`.
-
-    Returns
-    -------
-    Attribution
-        `.score` (layer, neuron), `.gap` (layer,), `.probability`, `.rank`,
-        `.activation` (layer, neuron).
-
-    Raises
-    ------
-    ModelError, SettingsError
-        With one line that says what does not fit.
-    """
-    settings = Settings.of(
-        rule=rule,
-        nodes=nodes,
-        site=site,
-        tolerance=tolerance,
-        objective=objective,
-        answer_tokens=answer_tokens,
-    )
-    with Engine(model, tokenizer, settings) as engine:
-        return engine.attribute_many([engine.encode(prompt, answer, answer_form)])[0]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-from kntrace.attribution.objectives import Objective, answer_log_probability
+from kntrace.attribution.objectives import Answers, Objective, measured
 from kntrace.attribution.patching import (
     Placing,
     hidden_states,
@@ -27,6 +27,7 @@ from kntrace.attribution.patching import (
     read_site,
     with_hidden_states,
 )
+from kntrace.attribution.precision import exact_dtype
 from kntrace.attribution.prefix_attention import UnreachableError
 from kntrace.attribution.replays import Recording, Replayed, Rows
 from kntrace.models.feedforward import Stack
@@ -63,7 +64,7 @@ class _State:
     inputs: list[Tensor]
     ids: Tensor
     position: int
-    answer: Tensor
+    answers: Answers
 
 
 class FrozenCache:
@@ -91,47 +92,49 @@ class FrozenCache:
         """Run each prompt by itself into a cache."""
         found = [self._record_one(prompt) for prompt in prompts]
         states, activations, logits = zip(*found, strict=True)
-        stacked = torch.cat(logits)
-        answers = torch.cat([state.answer for state in states])
-        first = stacked[:, 0]
+        answers = Answers.of(prompts, activations[0].device)
+        numbers = measured(torch.cat(logits), answers, self._objective)
         return Recording(
             tuple(prompts),
             torch.stack(activations),
-            self._objective(stacked, answers).double(),
-            answer_log_probability(stacked, answers).double().exp(),
-            (first > first.gather(1, answers[:, :1])).sum(1),
+            numbers.objective,
+            numbers.probability,
+            numbers.rank,
             states,
         )
 
     def _record_one(self, prompt: Encoded) -> tuple[_State, Tensor, Tensor]:
         device = self._model.get_input_embeddings().weight.device
-        ids = torch.tensor([prompt.ids + prompt.answer[:-1]], device=device)
-        position = len(prompt.ids) - 1
+        ids = torch.tensor([prompt.sequence], device=device)
+        position = prompt.position
         inputs: list[Tensor] = []
         values: list[Tensor] = []
         cache = DynamicCache()  # without the config, so that windows drop nothing of the prefix
+
+        def at_scored(whole: Tensor) -> Tensor:
+            return whole.reshape(ids.shape[1], -1)[position]
 
         def leaving(layer: nn.Module, args: Any, output: Any) -> None:
             self._tuple_length = len(output) if isinstance(output, tuple) else 0
 
         def entering(layer: nn.Module, args: Any, options: Any) -> None:
-            inputs.append(hidden_states(args, options)[:, position:])
+            inputs.append(hidden_states(args, options)[:, position:].clone())
 
         with ExitStack() as hooks, torch.no_grad():
             for layer, point in zip(self._layers, self._points, strict=True):
                 hooks.callback(layer.register_forward_hook(leaving).remove)
                 hook = layer.register_forward_pre_hook(entering, with_kwargs=True)
                 hooks.callback(hook.remove)
-                hooks.callback(on_site(point, read_site(point, values)).remove)
+                hooks.callback(on_site(point, read_site(point, values, at_scored)).remove)
             logits = self._model(input_ids=ids, use_cache=True, **{self._cache_name: cache}).logits
         if len(cache.layers) != len(self._layers):
             raise UnreachableError(f"{len(cache.layers)} of its layers use the cache")
         prefix = [
             (layer.keys[:, :, :position], layer.values[:, :, :position]) for layer in cache.layers
         ]
-        activation = torch.stack([value.reshape(ids.shape[1], -1)[position] for value in values])
-        answer = torch.tensor([prompt.answer], device=device)
-        state = _State(prefix, inputs, ids[:, position:], position, answer)
+        activation = torch.stack(values)
+        answers = Answers.of([prompt], device)
+        state = _State(prefix, inputs, ids[:, position:], position, answers)
         return state, activation, logits[:, position:]
 
     def evaluate(
@@ -143,7 +146,8 @@ class FrozenCache:
         at_activation: bool = False,
     ) -> Replayed:
         """Run the rows of each prompt and layer together."""
-        objective = torch.empty(len(rows), dtype=torch.float64, device=rows.value.device)
+        device = rows.value.device
+        objective = torch.empty(len(rows), dtype=exact_dtype(device), device=device)
         slopes = torch.empty_like(rows.value) if gradient else None
         pairs = torch.stack([rows.prompt, rows.layer])
         for prompt, layer in torch.unique(pairs, dim=1).T.tolist():
@@ -152,7 +156,7 @@ class FrozenCache:
             reached = self._run(recording.state[prompt], layer, value)
             if slopes is not None:
                 (slopes[chosen],) = torch.autograd.grad(reached.sum(), value)
-            objective[chosen] = reached.detach().double()
+            objective[chosen] = reached.detach().to(objective.dtype)
         ends = self._slopes_at_activation(recording) if at_activation else None
         return Replayed(objective, slopes, ends)
 
@@ -194,4 +198,4 @@ class FrozenCache:
             places = torch.arange(state.position, state.position + tokens, device=state.ids.device)
             options["position_ids"] = places[None]
         logits = self._model(input_ids=state.ids.expand(count, -1), **options).logits
-        return self._objective(logits, state.answer.expand(count, -1))
+        return self._objective(logits, state.answers.repeated(count))

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kntrace.attribution.objectives import Objective, answer_log_probability
+from kntrace.attribution.objectives import Answers, Measured, Objective, measured
+from kntrace.attribution.precision import exact_dtype
 from kntrace.attribution.replays import Recording, Replayed, Rows
 from kntrace.models.feedforward import SitePoint, Stack
 from kntrace.models.tokens import Encoded
@@ -42,33 +43,33 @@ class FullForward:
 
     def record(self, prompts: Sequence[Encoded]) -> Recording:
         """Run each prompt by itself and read every layer's neurons at the scored position."""
-        activations, objectives, probabilities, ranks = [], [], [], []
+        activations: list[Tensor] = []
+        numbers: list[Measured] = []
         for prompt in prompts:
             seen: list[Tensor] = []
-            position = len(prompt.ids) - 1
-            hooks = [
-                _on_site(point, lambda value, seen=seen: seen.append(value.detach().clone()))
-                for point in self._points
-            ]
+            length, position = len(prompt.sequence), prompt.position
+
+            def keep(
+                value: Tensor, seen: list[Tensor] = seen, at: tuple[int, int] = (length, position)
+            ) -> None:
+                seen.append(value.reshape(at[0], -1)[at[1]].clone())
+
+            hooks = [_on_site(point, keep) for point in self._points]
             try:
                 with torch.no_grad():
                     logits = self._logits(prompt, 1)
             finally:
                 for hook in hooks:
                     hook.remove()
-            length = len(prompt.ids) + len(prompt.answer) - 1
-            activations.append(torch.stack([v.reshape(length, -1)[position] for v in seen]))
-            answer = torch.tensor([prompt.answer], device=logits.device)
-            objectives.append(self._objective(logits, answer).double())
-            probabilities.append(answer_log_probability(logits, answer).double().exp())
-            first = logits[0, 0]
-            ranks.append((first > first[prompt.answer[0]]).sum())
+            activations.append(torch.stack(seen))
+            answers = Answers.of([prompt], logits.device)
+            numbers.append(measured(logits, answers, self._objective))
         return Recording(
             tuple(prompts),
             torch.stack(activations),
-            torch.cat(objectives),
-            torch.cat(probabilities),
-            torch.stack(ranks),
+            torch.cat([number.objective for number in numbers]),
+            torch.cat([number.probability for number in numbers]),
+            torch.cat([number.rank for number in numbers]),
             None,
         )
 
@@ -81,7 +82,8 @@ class FullForward:
         at_activation: bool = False,
     ) -> Replayed:
         """Run every row, a few at a time, grouped by prompt and layer."""
-        objective = torch.empty(len(rows), dtype=torch.float64, device=rows.value.device)
+        device = rows.value.device
+        objective = torch.empty(len(rows), dtype=exact_dtype(device), device=device)
         slopes = torch.empty_like(rows.value) if gradient else None
         pairs = torch.stack([rows.prompt, rows.layer])
         for prompt, layer in torch.unique(pairs, dim=1).T.tolist():
@@ -91,7 +93,7 @@ class FullForward:
                 reached = self._run(recording.prompts[prompt], layer, value)
                 if slopes is not None:
                     (slopes[some],) = torch.autograd.grad(reached.sum(), value)
-                objective[some] = reached.detach().double()
+                objective[some] = reached.detach().to(objective.dtype)
         ends = None
         if at_activation:
             ends = torch.empty_like(recording.activation)
@@ -103,8 +105,7 @@ class FullForward:
         return Replayed(objective, slopes, ends)
 
     def _run(self, prompt: Encoded, layer: int, value: Tensor) -> Tensor:
-        position = len(prompt.ids) - 1
-        count = len(value)
+        position, count = prompt.position, len(value)
 
         def replace(tensor: Tensor) -> Tensor:
             whole = tensor.reshape(count, -1, tensor.shape[-1])
@@ -117,15 +118,15 @@ class FullForward:
                 logits = self._logits(prompt, count)
         finally:
             hook.remove()
-        answer = torch.tensor([prompt.answer], device=logits.device).expand(count, -1)
-        return self._objective(logits, answer)
+        answers = Answers.of([prompt], logits.device)
+        return self._objective(logits, answers.repeated(count))
 
     def _logits(self, prompt: Encoded, count: int) -> Tensor:
         """Logits at the positions that predict the answer's tokens, for `count` equal rows."""
-        ids = torch.tensor([prompt.ids + prompt.answer[:-1]], device=_device(self._model))
+        ids = torch.tensor([prompt.sequence], device=_device(self._model))
         output = self._model(input_ids=ids.expand(count, -1), use_cache=False)
         logits: Tensor = output.logits
-        return logits[:, len(prompt.ids) - 1 :]
+        return logits[:, prompt.position : prompt.position + len(prompt.answer)]
 
 
 def _on_site(point: SitePoint, change: Any) -> Any:

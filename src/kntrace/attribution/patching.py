@@ -37,9 +37,15 @@ def with_hidden_states(hidden: Tensor, args: Any, rest: Any, options: Any) -> tu
     return (), {**options, "hidden_states": hidden}
 
 
-def read_site(point: SitePoint, values: list[Tensor]) -> Callable[[Tensor], None]:
-    """Make the function that keeps the site's columns of what it is shown."""
-    return lambda whole: values.append(whole[..., point.columns])
+def read_site(
+    point: SitePoint, values: list[Tensor], where: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], None]:
+    """Make the function that keeps, of what it is shown, the site's columns at `where`.
+
+    `where` takes the tokens that matter out of (token, column) or (prompt, token, column); the
+    others' neurons are let go of at once.
+    """
+    return lambda whole: values.append(where(whole)[..., point.columns].clone())
 
 
 class Placing:

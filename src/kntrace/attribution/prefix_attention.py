@@ -52,10 +52,25 @@ class UnreachableError(Exception):
 
 @dataclass(frozen=True)
 class Prefix:
-    """Keys and values of one prompt's tokens before the scored one, (head, token, channel)."""
+    """Keys and values of some prompts' tokens before the scored one.
+
+    Attributes
+    ----------
+    key, value
+        (prompt, head, token, channel), as long as the longest prefix.
+    lengths
+        How many of the tokens are each prompt's own, (prompt,).
+    """
 
     key: Tensor
     value: Tensor
+    lengths: tuple[int, ...]
+
+    def of(self, prompt: int) -> Prefix:
+        """One prompt's prefix, cut to its length."""
+        length = self.lengths[prompt]
+        one = slice(prompt, prompt + 1)
+        return Prefix(self.key[one, :, :length], self.value[one, :, :length], (length,))
 
 
 @dataclass
@@ -69,14 +84,14 @@ class Scene:
     seen
         In order of the layers: the attention module, its keys and its values.
     prefixes
-        Per attention module, each prompt's prefix.
+        Per attention module, the prompts' prefixes.
     counts
         How many rows each prompt has in the layer in hand; rows lie prompt after prompt.
     """
 
     mode: Literal["record", "replay"]
     seen: list[tuple[nn.Module, Tensor, Tensor]] = field(default_factory=list)
-    prefixes: dict[nn.Module, list[Prefix]] = field(default_factory=dict)
+    prefixes: dict[nn.Module, Prefix] = field(default_factory=dict)
     counts: list[int] = field(default_factory=list)
 
 
@@ -130,11 +145,15 @@ def _attention(
     asked = {name for name, given in options.items() if given is not None}
     if asked - _UNDERSTOOD - _IGNORED:
         raise UnreachableError(f"its attention asks for {', '.join(sorted(asked - _UNDERSTOOD))}")
+    prefix, counts = scene.prefixes[module], scene.counts
+    if len(set(counts)) == 1:
+        return _attend(prefix, query, key, value, module, options), None
     start, outputs = 0, []
-    for prefix, count in zip(scene.prefixes[module], scene.counts, strict=True):
+    for prompt, count in enumerate(counts):
         rows = slice(start, start + count)
         if count:
-            outputs.append(_attend(prefix, query[rows], key[rows], value[rows], module, options))
+            here = prefix.of(prompt)
+            outputs.append(_attend(here, query[rows], key[rows], value[rows], module, options))
         start += count
     return torch.cat(outputs), None
 
@@ -165,53 +184,76 @@ def _attend(
     module: nn.Module,
     options: dict[str, Any],
 ) -> Tensor:
-    """Attention of one prompt's rows; query, key and value are (row, head, token, channel).
+    """Attention of equally many rows of every prompt.
 
-    Grouped keys and values are not repeated: the query heads that share one are folded into
-    its rows, so that all rows of a head are a single matrix product.
+    Query, key and value are (row, head, token, channel), the rows prompt after prompt. Grouped
+    keys and values are not repeated: the query heads that share one are folded into its rows,
+    so that all rows of a prompt and head are a single matrix product.
     """
     rows, heads, tokens, channels = query.shape
-    shared = key.shape[1]
-    grouped = heads // shared
+    prompts, shared, past = prefix.key.shape[:3]
+    each, grouped = rows // prompts, heads // shared
     scaling = options.get("scaling")
     query = query * (channels**-0.5 if scaling is None else scaling)
-    query = query.reshape(rows, shared, grouped, tokens, channels)
-    folded = query.permute(1, 0, 2, 3, 4).reshape(shared, rows * grouped * tokens, channels)
-    past = torch.bmm(folded, prefix.key.transpose(1, 2))
-    past = past.view(shared, rows, grouped, tokens, -1)
-    own = torch.einsum("rsgtc,rsuc->srgtu", query, key)
-    logits = torch.cat([past, own], -1)
+    query = query.view(prompts, each, shared, grouped, tokens, channels).transpose(1, 2)
+    key, value = (
+        own.view(prompts, each, shared, 1, tokens, channels).transpose(1, 2) for own in (key, value)
+    )
+    folded = query.reshape(prompts * shared, -1, channels)
+    logits = torch.bmm(folded, prefix.key.flatten(0, 1).transpose(1, 2))
+    logits = logits.view(prompts, shared, each, grouped, tokens, past)
+    logits = torch.cat([logits, _products(query, key)], -1)
     if (cap := options.get("softcap")) is not None:
         logits = torch.tanh(logits / cap) * cap
     window = options.get("sliding_window") or getattr(module, "sliding_window", None)
-    if (hidden := _hidden(past.shape[-1], tokens, window, logits.device)) is not None:
+    if (hidden := _hidden(prefix, tokens, window)) is not None:
         logits = logits.masked_fill(hidden, -torch.inf)
     exact = torch.promote_types(torch.float32, logits.dtype)
     weights = torch.softmax(logits, -1, dtype=exact).to(query.dtype)
-    from_past = weights[..., : past.shape[-1]].reshape(shared, rows * grouped * tokens, -1)
-    output = torch.bmm(from_past, prefix.value).view(shared, rows, grouped, tokens, -1)
-    output = output + torch.einsum("srgtu,rsuc->srgtc", weights[..., past.shape[-1] :], value)
-    return output.permute(1, 3, 0, 2, 4).reshape(rows, tokens, heads, -1)
+    seen = weights[..., :past].reshape(*folded.shape[:2], past)
+    output = torch.bmm(seen, prefix.value.flatten(0, 1)).view(query.shape)
+    output = output + _mixture(weights[..., past:], value)
+    return output.permute(0, 2, 4, 1, 3, 5).reshape(rows, tokens, heads, channels)
 
 
-def _hidden(past: int, tokens: int, window: int | None, device: torch.device) -> Tensor | None:
-    """Which of (token, past + own token) may not be looked at; None where all may be."""
-    if tokens == 1 and (window is None or past < window):
+def _products(query: Tensor, key: Tensor) -> Tensor:
+    """Of every token with its row's own tokens, (..., token, own token)."""
+    if query.shape[-2] == 1:  # a batch of products of single vectors is slow
+        return (query * key).sum(-1, keepdim=True)
+    return query @ key.transpose(-1, -2)
+
+
+def _mixture(weights: Tensor, value: Tensor) -> Tensor:
+    """The row's own values under their weights, (..., token, channel)."""
+    return weights * value if weights.shape[-1] == 1 else weights @ value
+
+
+def _hidden(prefix: Prefix, tokens: int, window: int | None) -> Tensor | None:
+    """Which of (prompt, 1, 1, 1, token, past + own token) may not be looked at; None: none."""
+    longest = prefix.key.shape[2]
+    if tokens == 1 and min(prefix.lengths) == longest and (window is None or longest < window):
         return None
-    here = torch.arange(past, past + tokens, device=device)[:, None]
-    there = torch.arange(past + tokens, device=device)
-    hidden = there > here
+    device = prefix.key.device
+    length = torch.tensor(prefix.lengths, device=device)[:, None, None]
+    own = torch.arange(tokens, device=device)
+    # Places in the text: of the looking tokens, and of those that are looked at.
+    here = length + own[:, None]
+    past = torch.arange(longest, device=device).expand(len(prefix.lengths), 1, -1)
+    there = torch.cat([past, length + own], -1)
+    padding = torch.cat([past >= length, torch.zeros_like(length + own, dtype=torch.bool)], -1)
+    hidden = padding | (there > here)
     if window is not None:
         # A window of w tokens counts the looking token itself.
         hidden = hidden | (there <= here - window)
-    return hidden
+    return hidden[:, None, None, None]
 
 
 def prefixes_of(
     seen: Sequence[tuple[nn.Module, Tensor, Tensor]], ends: Sequence[int]
-) -> dict[nn.Module, list[Prefix]]:
-    """Cut every module's recorded keys and values to each prompt's first `ends` tokens."""
+) -> dict[nn.Module, Prefix]:
+    """Cut every module's recorded keys and values to the tokens before the prompts' `ends`."""
+    longest = max(ends)
     return {
-        module: [Prefix(key[row, :, :end], value[row, :, :end]) for row, end in enumerate(ends)]
+        module: Prefix(key[:, :, :longest], value[:, :, :longest], tuple(ends))
         for module, key, value in seen
     }

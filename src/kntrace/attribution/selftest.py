@@ -14,7 +14,7 @@ from kntrace.attribution.objectives import find_objective
 from kntrace.attribution.prefix_attention import attention_through
 from kntrace.attribution.replays import Replay, Rows
 from kntrace.attribution.shared_prefix import SharedPrefix
-from kntrace.models.feedforward import Stack
+from kntrace.models.feedforward import Stack, is_masked
 from kntrace.models.tokens import Encoded
 from kntrace.settings import Settings
 
@@ -28,6 +28,8 @@ def fastest_replay(model: Any, blocks: Stack, settings: Settings, stack: ExitSta
     """
     site, objective = settings.site, find_objective(settings.objective)
     slow = FullForward(model, blocks, site, objective)
+    if is_masked(model):
+        return slow  # it reads in both directions: no token's state is safe from the scored one
     faster: tuple[tuple[Callable[..., Replay], Callable[[Any], Any]], ...] = (
         (SharedPrefix, attention_through),
         (FrozenCache, nullcontext),
@@ -48,7 +50,10 @@ def _agree(fast: Replay, slow: Replay, model: Any) -> bool:
     """Replay two short made-up prompts both ways; compare objectives and gradients."""
     size = model.get_input_embeddings().weight.shape[0]
     ids = [(7 * step + 3) % size for step in range(9)]
-    prompts = [Encoded(tuple(ids[:8]), (ids[8],)), Encoded(tuple(ids[2:7]), (ids[7],))]
+    prompts = [
+        Encoded(tuple(ids[:8]), (ids[8],), alternatives=(ids[0],)),
+        Encoded(tuple(ids[2:7]), (ids[7],), alternatives=(ids[1],)),
+    ]
     recording, plain = fast.record(prompts), slow.record(prompts)
     layers = recording.activation.shape[1]
     layer = torch.arange(layers).repeat_interleave(2).to(recording.activation.device)

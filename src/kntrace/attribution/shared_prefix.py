@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kntrace.attribution.objectives import Objective, answer_log_probability
+from kntrace.attribution.objectives import Answers, Objective, measured
 from kntrace.attribution.patching import (
     Placing,
     hidden_states,
@@ -31,6 +31,7 @@ from kntrace.attribution.patching import (
     read_site,
     with_hidden_states,
 )
+from kntrace.attribution.precision import exact_dtype
 from kntrace.attribution.prefix_attention import (
     Prefix,
     Scene,
@@ -52,21 +53,21 @@ class _State:
     Attributes
     ----------
     prefixes
-        Per attention module, each prompt's keys and values before the scored token.
+        Per attention module, the prompts' keys and values before the scored token.
     inputs
         Per layer, what entered it at the scored token and at the answer's tokens but the
         last, (prompt, token, hidden).
     ids, positions
         Those tokens and where they stand, (prompt, token).
     answers
-        The tokens they predict, (prompt, token).
+        What those tokens should predict.
     """
 
-    prefixes: dict[nn.Module, list[Prefix]]
+    prefixes: dict[nn.Module, Prefix]
     inputs: list[Tensor]
     ids: Tensor
     positions: Tensor
-    answers: Tensor
+    answers: Answers
 
 
 class SharedPrefix:
@@ -97,19 +98,23 @@ class SharedPrefix:
         scene = Scene("record")
         inputs: list[Tensor] = []
         values: list[Tensor] = []
+        rows = torch.arange(len(prompts), device=self._device)[:, None]
+
+        def at_scored(whole: Tensor) -> Tensor:
+            return whole.reshape(*ids.shape, -1)[rows[:, 0], positions[:, 0]]
+
+        def entering(layer: nn.Module, args: Any, options: Any) -> None:
+            inputs.append(hidden_states(args, options)[rows, positions])
 
         def leaving(layer: nn.Module, args: Any, output: Any) -> None:
             self._tuple_length = len(output) if isinstance(output, tuple) else 0
 
         with ExitStack() as stack:
             for layer, point in zip(self._layers, self._points, strict=True):
-                entering = layer.register_forward_pre_hook(
-                    lambda _, args, options: inputs.append(hidden_states(args, options)),
-                    with_kwargs=True,
-                )
-                for hook in (entering, layer.register_forward_hook(leaving)):
-                    stack.callback(hook.remove)
-                stack.callback(on_site(point, read_site(point, values)).remove)
+                hook = layer.register_forward_pre_hook(entering, with_kwargs=True)
+                stack.callback(hook.remove)
+                stack.callback(layer.register_forward_hook(leaving).remove)
+                stack.callback(on_site(point, read_site(point, values, at_scored)).remove)
             stack.enter_context(playing(scene))
             stack.enter_context(torch.no_grad())
             logits = self._logits_at(ids, positions)
@@ -117,20 +122,17 @@ class SharedPrefix:
             raise UnreachableError(
                 f"{len(scene.seen)} of its {len(self._layers)} layers use the attention interface"
             )
-        rows = torch.arange(len(prompts), device=self._device)[:, None]
-        answers = torch.tensor([prompt.answer for prompt in prompts], device=self._device)
-        first = logits[:, 0]
+        answers = Answers.of(prompts, self._device)
+        numbers = measured(logits, answers, self._objective)
         return Recording(
             prompts=tuple(prompts),
-            activation=torch.stack(
-                [value.reshape(*ids.shape, -1)[rows[:, 0], positions[:, 0]] for value in values], 1
-            ),
-            objective=self._objective(logits, answers).double(),
-            probability=answer_log_probability(logits, answers).double().exp(),
-            rank=(first > first.gather(1, answers[:, :1])).sum(1),
+            activation=torch.stack(values, 1),
+            objective=numbers.objective,
+            probability=numbers.probability,
+            rank=numbers.rank,
             state=_State(
                 prefixes_of(scene.seen, positions[:, 0].tolist()),
-                [hidden[rows, positions] for hidden in inputs],
+                inputs,
                 ids[rows, positions],
                 positions,
                 answers,
@@ -139,9 +141,9 @@ class SharedPrefix:
 
     def _padded(self, prompts: Sequence[Encoded]) -> tuple[Tensor, Tensor]:
         """Ids (prompt, token) of prompt and answer, and where the answer's tokens are predicted."""
-        texts = [torch.tensor(prompt.ids + prompt.answer[:-1]) for prompt in prompts]
+        texts = [torch.tensor(prompt.sequence) for prompt in prompts]
         ids = nn.utils.rnn.pad_sequence(texts, batch_first=True)
-        last = torch.tensor([len(prompt.ids) - 1 for prompt in prompts])
+        last = torch.tensor([prompt.position for prompt in prompts])
         positions = last[:, None] + torch.arange(len(prompts[0].answer))
         return ids.to(self._device), positions.to(self._device)
 
@@ -197,7 +199,7 @@ class SharedPrefix:
         used = [leaf for leaf in leaves if len(leaf) and gradient]
         found = torch.autograd.grad(objective.sum(), used + nudges) if used or nudges else ()
         return Replayed(
-            objective.detach().double()[plan.back],
+            objective.detach().to(exact_dtype(objective.device))[plan.back],
             torch.cat(found[: len(used)]) if used else None,
             torch.stack(found[len(used) :], 1) if nudges else None,
         )

@@ -19,7 +19,16 @@ from transformers.pytorch_utils import Conv1D
 
 from kntrace.errors import ModelError, SettingsError
 
-__all__ = ["SITES", "FeedForward", "SitePoint", "Stack", "find_stack"]
+__all__ = [
+    "SITES",
+    "FeedForward",
+    "SitePoint",
+    "Stack",
+    "find_stack",
+    "is_masked",
+    "reads_both_ways",
+    "refuse_unsupported",
+]
 
 SITES: dict[str, str] = {
     "post_activation": "what enters the down-projection; in gated layers, the product",
@@ -164,11 +173,12 @@ def refuse_unsupported(model: Any) -> None:
             expected="a decoder-only or a masked language model",
         )
     kind = getattr(model.config, "model_type", "")
-    if kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(model.config, "is_decoder", True):
+    if reads_both_ways(model.config) and not is_masked(model):
         raise ModelError(
-            f"a masked language model ({kind}): it reads what comes after a position too",
+            f"a masked language model ({kind}) loaded as one that answers after its prompt",
             where=name,
-            expected="a decoder-only language model, which answers after the prompt",
+            expected=f"{MODEL_FOR_MASKED_LM_MAPPING_NAMES[kind]}",
+            fix="Load it with transformers.AutoModelForMaskedLM.",
         )
     experts = [
         kind
@@ -183,6 +193,19 @@ def refuse_unsupported(model: Any) -> None:
         )
     if model.get_output_embeddings() is None:
         raise ModelError("the model has no language-model head", where=name)
+
+
+def is_masked(model: Any) -> bool:
+    """Whether a model fills in a mask, reading what comes before and after it."""
+    return reads_both_ways(model.config) and (
+        type(model).__name__ == MODEL_FOR_MASKED_LM_MAPPING_NAMES[model.config.model_type]
+    )
+
+
+def reads_both_ways(config: Any) -> bool:
+    """Whether a configuration is that of a masked model rather than of a decoder."""
+    kind = getattr(config, "model_type", "")
+    return kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
 
 
 def _decoder_layers(model: Any) -> list[nn.Module]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from kntrace.errors import ModelError, SettingsError, SuiteError
+from kntrace.errors import KntraceError, ModelError, SettingsError, SuiteError
+from kntrace.models.feedforward import reads_both_ways
+from kntrace.models.gguf import check_packages, quiet_unpacking, refuse_unread, unpacking
 from kntrace.suite import Checkpoint
 
 __all__ = ["DTYPES", "LoadedCheckpoint", "fingerprint", "load_checkpoint"]
@@ -27,11 +29,13 @@ DTYPES = {
     "float64": torch.float64,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
+    "tf32": torch.float32,
 }
 
 # Entries of a configuration that may differ between checkpoints of one run.
 _INCIDENTAL = {
     "_name_or_path",
+    "_model_name_or_path",
     "_commit_hash",
     "architectures",
     "dtype",
@@ -58,7 +62,7 @@ class LoadedCheckpoint:
     architecture
         What the configuration says of how the model computes, as plain data.
     commit
-        The commit of the hub repository that the weights came from; None for a folder.
+        The commit of the hub repository that the weights came from; None for a folder or file.
     """
 
     checkpoint: Checkpoint
@@ -68,6 +72,10 @@ class LoadedCheckpoint:
     fingerprint: str
     architecture: dict[str, Any] = field(repr=False)
     commit: str | None
+
+    def round_to(self, dtype: str) -> None:
+        """Bring the weights to a coarser format of `DTYPES`; they are loaded in float32."""
+        self.model.to(DTYPES[dtype])
 
     def check_architecture(self, expected: dict[str, Any] | None) -> None:
         """Raise `ModelError` if another checkpoint's `architecture` differs from this one's."""
@@ -92,53 +100,54 @@ def load_checkpoint(
 ) -> LoadedCheckpoint:
     """Load model and tokenizer of one revision, and hash every tensor.
 
+    The quantised tensors of a GGUF file are unpacked: what is computed with are the numbers
+    that they stand for.
+
     Parameters
     ----------
     device
         A torch device; the weights are hashed before they go there.
     dtype
         One of `DTYPES`, whatever format the checkpoint was saved in (Pythia's is float16,
-        which a CPU computes slowly and coarsely).
+        which a CPU computes slowly and coarsely). Formats coarser than float32 are loaded as
+        float32; `LoadedCheckpoint.round_to` brings them down.
 
     Raises
     ------
     SuiteError
-        If the folder, repository or revision is absent, unreadable or gated, if weights are
-        missing (a head tied to the embeddings excepted), or if some are not finite.
+        If the folder, file, repository or revision is absent, unreadable or gated, if weights
+        are missing (a head tied to the embeddings excepted), or if some are not finite; for a
+        GGUF file also if the packages that read it are not installed.
     SettingsError
         If device or dtype are not to be had.
     """
     torch_device = _device(device)
     if dtype not in DTYPES:
         raise SettingsError(f"dtype {dtype!r}", expected=f"one of {', '.join(DTYPES)}")
-    if torch_device.type == "cpu" and dtype in ("bfloat16", "float16"):
-        raise SettingsError(
-            f"dtype {dtype} on a CPU",
-            expected="float32 or float64",
-            fix="CPUs compute in half precision slowly and coarsely; load it as float32.",
-        )
+    _refuse_format(torch_device, dtype)
     where = f"checkpoint {checkpoint.label}"
-    options: dict[str, Any] = {"trust_remote_code": False}
-    if checkpoint.revision is not None:
-        options["revision"] = checkpoint.revision
-    source = checkpoint.source
-    if checkpoint.revision is None and not Path(source, "config.json").is_file():
-        raise SuiteError(
-            f"no config.json in {source}", where=where, expected="a Hugging Face model folder"
-        )
-    with _quiet(), _explained(where, checkpoint):
+    # Weights are hashed, and their rounding measured, before they are rounded.
+    wide = torch.float64 if dtype == "float64" else torch.float32
+    source, options = _source(checkpoint, where)
+    bar = quiet_unpacking() if checkpoint.gguf else nullcontext()
+    with _quiet(), bar, _explained(where, checkpoint):
         config = AutoConfig.from_pretrained(source, **options)
         if config.is_encoder_decoder:
             raise ModelError(
                 "an encoder-decoder model: its answer depends on two stacks of neurons",
                 where=where,
-                expected="a decoder-only language model",
+                expected="a decoder-only or a masked language model",
             )
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model, report = AutoModelForCausalLM.from_pretrained(
-            source, dtype=DTYPES[dtype], output_loading_info=True, **options
+        if checkpoint.gguf:
+            options |= unpacking()
+        kind = AutoModelForMaskedLM if reads_both_ways(config) else AutoModelForCausalLM
+        model, report = kind.from_pretrained(
+            source, dtype=wide, output_loading_info=True, **options
         )
     _check_complete(report, where)
+    if checkpoint.gguf:
+        refuse_unread(Path(checkpoint.source), model, where)
     hashes = {
         name: _hash_tensor(name, tensor, where) for name, tensor in model.state_dict().items()
     }
@@ -151,6 +160,24 @@ def load_checkpoint(
         _architecture(config),
         getattr(config, "_commit_hash", None) if checkpoint.revision is not None else None,
     )
+
+
+def _source(checkpoint: Checkpoint, where: str) -> tuple[str, dict[str, Any]]:
+    """What `from_pretrained` is to be given, and with which options."""
+    options: dict[str, Any] = {"trust_remote_code": False}
+    if checkpoint.revision is not None:
+        return checkpoint.source, options | {"revision": checkpoint.revision}
+    path = Path(checkpoint.source)
+    if not checkpoint.gguf:
+        if not (path / "config.json").is_file():
+            raise SuiteError(
+                f"no config.json in {path}", where=where, expected="a Hugging Face model folder"
+            )
+        return str(path), options
+    if not path.is_file():
+        raise SuiteError(f"there is no file {path}", where=where, expected="a GGUF file")
+    check_packages(path, where)
+    return str(path.parent), options | {"gguf_file": path.name}
 
 
 def _architecture(config: Any) -> dict[str, Any]:
@@ -176,6 +203,17 @@ def _device(name: str) -> torch.device:
     if absent:
         raise SettingsError(f"device {name!r}, but this machine has none", expected="cpu")
     return device
+
+
+def _refuse_format(device: torch.device, dtype: str) -> None:
+    if device.type == "cpu" and dtype in ("bfloat16", "float16", "tf32"):
+        raise SettingsError(
+            f"dtype {dtype} on a CPU",
+            expected="float32 or float64",
+            fix="CPUs compute in it slowly and coarsely, or not at all; load it as float32.",
+        )
+    if device.type == "mps" and dtype == "float64":
+        raise SettingsError("dtype float64 on mps, which has none", expected="float32")
 
 
 def _hash_tensor(name: str, tensor: Tensor, where: str) -> str:
@@ -224,12 +262,23 @@ def _explained(where: str, checkpoint: Checkpoint) -> Iterator[None]:
     except RepositoryNotFoundError:
         raise SuiteError(f"{place}: no such repository", where=where) from None
     except (OSError, ValueError, SafetensorError, json.JSONDecodeError, KeyError) as error:
-        first = next(iter(str(error).splitlines()), type(error).__name__)
-        raise SuiteError(f"{place} cannot be loaded: {first}", where=where) from error
+        raise _unreadable(place, error, where) from error
     except RuntimeError as error:
         if "size mismatch" not in str(error) and "mismatch" not in str(error):
             raise
         raise SuiteError(f"{place}: weights do not fit the config", where=where) from error
+    except (KntraceError, MemoryError):
+        raise
+    except Exception as error:
+        # The readers of GGUF check little, and a damaged file makes them fail anywhere.
+        if not checkpoint.gguf:
+            raise
+        raise _unreadable(place, error, where) from error
+
+
+def _unreadable(place: str, error: Exception, where: str) -> SuiteError:
+    first = next(iter(str(error).splitlines()), type(error).__name__)
+    return SuiteError(f"{place} cannot be loaded: {first}", where=where)
 
 
 @contextmanager

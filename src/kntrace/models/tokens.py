@@ -23,6 +23,10 @@ ANSWER_FORMS: tuple[AnswerForm, ...] = get_args(AnswerForm)
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "YI ")
 
 
+# How masks are commonly spelt; text of a model that has none should not hold them.
+_MASKS = ("[MASK]", "<mask>")
+
+
 @dataclass(frozen=True)
 class Encoded:
     """A prompt and its answer as the model reads them.
@@ -30,18 +34,38 @@ class Encoded:
     Attributes
     ----------
     ids
-        Token ids of the prompt, leading special tokens included; the last one is the scored
-        position.
+        Token ids of the prompt, special tokens included.
     answer
-        Token ids of the answer as it follows the prompt.
+        Token ids of the answer as it follows the prompt, or fills its mask.
+    mask
+        Where in `ids` the mask stands; None where the answer follows the prompt.
+    alternatives
+        First tokens of other answers, against which this one is held.
     """
 
     ids: tuple[int, ...]
     answer: tuple[int, ...]
+    mask: int | None = None
+    alternatives: tuple[int, ...] = ()
+
+    @property
+    def position(self) -> int:
+        """Where the neurons are scored and the answer's first token is predicted."""
+        return len(self.ids) - 1 if self.mask is None else self.mask
+
+    @property
+    def sequence(self) -> tuple[int, ...]:
+        """All that the model reads: the prompt, and the answer's tokens but the last."""
+        return self.ids + self.answer[:-1]
 
 
 def encode(
-    tokenizer: Any, prompt: str, answer: str, form: AnswerForm | str = "as_follows"
+    tokenizer: Any,
+    prompt: str,
+    answer: str,
+    form: AnswerForm | str = "as_follows",
+    *,
+    masked: bool = False,
 ) -> Encoded:
     """Tokenise `prompt` and `answer`.
 
@@ -50,20 +74,24 @@ def encode(
     tokenizer
         A Hugging Face tokenizer.
     prompt, answer
-        The text the model reads, and the text that should come next.
+        The text the model reads, and the text that should come next, or at the mask.
     form
         `as_follows`: the answer as it stands in running text. The two are joined by the
         prompt's closing white space or the answer's leading one, or by one space where there
         is neither (none in scripts written without spaces), and tokenised together; white
-        space at the joint belongs to the answer, since that is how tokenizers cut.
+        space at the joint belongs to the answer, since that is how tokenizers cut. In a
+        masked prompt the answer is what its text becomes when it stands in the mask's place.
         `space`, `no_space`: the answer by itself, with or without one leading space, after
         the prompt exactly as given.
+    masked
+        Whether the model fills in a mask.
 
     Raises
     ------
     ModelError
         If the prompt or the answer is empty, holds a token unknown to the tokenizer, or if
-        prompt and answer tokenised together do not begin with the prompt's tokens.
+        prompt and answer tokenised together do not begin with the prompt's tokens; if a masked
+        prompt has not exactly one mask, or one that is to be continued has any.
     SettingsError
         If `form` is none of the three.
     """
@@ -76,14 +104,64 @@ def encode(
         raise SettingsError(f"answer form {form!r}", expected=f"one of {', '.join(ANSWER_FORMS)}")
     if not answer.strip():
         raise ModelError("the answer is empty", where=_shorten(prompt))
-    if form == "as_follows":
-        encoded = _together(tokenizer, prompt, answer)
+    if masked:
+        encoded = _at_mask(tokenizer, prompt, answer, form)
     else:
-        word = answer.strip()
-        answer_ids = _plain(tokenizer, f" {word}" if form == "space" else word)
-        encoded = Encoded(_with_prefix(tokenizer, prompt), answer_ids)
+        _refuse_mask(tokenizer, prompt)
+        encoded = _after(tokenizer, prompt, answer, form)
     _check(tokenizer, encoded, prompt, answer)
     return encoded
+
+
+def _after(tokenizer: Any, prompt: str, answer: str, form: str) -> Encoded:
+    if form == "as_follows":
+        return _together(tokenizer, prompt, answer)
+    return Encoded(_with_prefix(tokenizer, prompt), _alone(tokenizer, answer, form))
+
+
+def _alone(tokenizer: Any, answer: str, form: str) -> tuple[int, ...]:
+    word = answer.strip()
+    return _plain(tokenizer, f" {word}" if form == "space" else word)
+
+
+def _refuse_mask(tokenizer: Any, prompt: str) -> None:
+    mask = getattr(tokenizer, "mask_token", None)
+    held = [text for text in {mask, *_MASKS} if text and text in prompt]
+    if held:
+        raise ModelError(
+            f"the prompt holds the mask {held[0]}",
+            where=_shorten(prompt),
+            expected="a prompt that the answer follows: this model fills in no masks",
+        )
+
+
+def _at_mask(tokenizer: Any, prompt: str, answer: str, form: str) -> Encoded:
+    mask = tokenizer.mask_token
+    if mask is None:
+        raise ModelError(
+            "the tokenizer has no mask", where=_shorten(prompt), expected="a masked model's own"
+        )
+    ids = tuple(tokenizer(prompt)["input_ids"])
+    places = [place for place, token in enumerate(ids) if token == tokenizer.mask_token_id]
+    if len(places) != 1:
+        raise ModelError(
+            f"the prompt holds {f'{len(places)} masks' if places else 'no mask'}",
+            where=_shorten(prompt),
+            expected=f"exactly one {mask}, where the answer goes",
+        )
+    place = places[0]
+    if form != "as_follows":
+        return Encoded(ids, _alone(tokenizer, answer, form), place)
+    before, after = ids[:place], ids[place + 1 :]
+    whole = tuple(tokenizer(prompt.replace(mask, answer.strip()))["input_ids"])
+    end = len(whole) - len(after)
+    if whole[:place] != before or whole[end:] != after or end <= place:
+        raise ModelError(
+            f"the answer {answer!r} melts into its neighbours when it stands in the mask's place",
+            where=_shorten(prompt),
+            fix="Set the mask apart by spaces, or choose the answer form `space` or `no_space`.",
+        )
+    return Encoded(ids, whole[place:end], place)
 
 
 def _together(tokenizer: Any, prompt: str, answer: str) -> Encoded:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from kntrace.analysis import Analysis
-from kntrace.archive import Run
+from kntrace.archive import Convergence, Run, convergence
 from kntrace.report.tables import p_value, per_cent, share
 
 __all__ = ["Caution", "cautions"]
@@ -19,6 +20,8 @@ _SIGNIFICANT = 0.05
 # Scores of a layer should add up to what the layer does to P(answer); this much may be missing.
 _GAP, _GAPS_ALLOWED = 0.01, 0.01
 _NAMED = 12
+# Blocks whose scores are read to say how much the gaps matter, whatever the size of the run.
+_LOOKED_AT = 200
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ def cautions(run: Run, analysis: Analysis) -> list[Caution]:
         *_one_wording(analysis),
         *_paper_finds_nothing(analysis),
         *_gaps(run),
+        *_not_converged(run),
         *_same_weights(run),
         *_no_steps(run),
     ]
@@ -120,6 +124,50 @@ def _gaps(run: Run) -> list[Caution]:
             f"most by {gaps.max():.2f}. The rule named adaptive, or more nodes, would mend it.",
         )
     ]
+
+
+def _not_converged(run: Run) -> list[Caution]:
+    paths = convergence(run)
+    if not paths.missed:
+        return []
+    checkpoints, words, layers = (
+        paths.unconverged.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)
+    )
+    return [
+        Caution(
+            f"{paths.missed:,} of {paths.total:,} integrals did not converge "
+            f"({per_cent(paths.share)}).",
+            "An integral is one layer's for one prompt at one checkpoint; these were not within "
+            f"a relative error of {run.settings.tolerance:g}. They are in "
+            f"layer {_most(layers, range(run.layers))}; at {_most(checkpoints, paths.checkpoints)}"
+            f"; of the words {_most(words, paths.words)}. {_how_far(run, paths)} {paths.advice}",
+        )
+    ]
+
+
+def _most(counts: npt.NDArray[np.int64], names: Sequence[object]) -> str:
+    """Name those with a count, the largest first."""
+    order = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)]
+    return _listed([f"{names[place]} ({counts[place]:,})" for place in order])
+
+
+def _how_far(run: Run, paths: Convergence) -> str:
+    """Say how large the gaps of such paths are beside what their layers' scores amount to."""
+    blocks = np.argwhere(paths.unconverged.any(axis=2))
+    seen = blocks[np.unique(np.linspace(0, len(blocks) - 1, _LOOKED_AT).round().astype(int))]
+    scores, shares = run.scores[["score", "gap", "converged"]], []
+    for checkpoint, word in seen:
+        block = scores.isel(checkpoint=checkpoint, word=word).load()
+        missed = block["converged"].values == 0
+        amount = np.abs(block["score"].values[missed]).sum(axis=-1, dtype=np.float64)
+        gap = np.abs(block["gap"].values[missed])
+        shares.append(np.divide(gap, amount, out=np.full(len(gap), np.inf), where=amount > 0))
+    found = np.concatenate(shares)
+    where = "" if len(seen) == len(blocks) else f" (in {len(seen)} of {len(blocks):,} blocks)"
+    return (
+        f"Their scores miss what they should add up to by {per_cent(float(np.median(found)))} of "
+        f"the sum of their sizes in the median, {per_cent(float(found.max()))} at most{where}."
+    )
 
 
 def _same_weights(run: Run) -> list[Caution]:

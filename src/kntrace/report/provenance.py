@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from kntrace.analysis import Analysis
-from kntrace.archive import Run
+from kntrace.archive import Run, convergence
 from kntrace.report.tables import Table
 
 __all__ = ["checkpoints", "prompts", "record"]
@@ -31,6 +31,7 @@ def record(run: Run, analysis: Analysis) -> list[tuple[str, str]]:
             f"permutations, seed {analysis.seed}",
         ),
         ("completeness", _completeness(run)),
+        ("nodes", _nodes(run)),
     ]
     sessions = made.get("sessions", [])
     if sessions:
@@ -95,6 +96,16 @@ def _completeness(run: Run) -> str:
     return (
         f"scores of a layer miss the change of P(answer) by {np.median(gaps):.1g} in the median, "
         f"{np.quantile(gaps, 0.95):.1g} at the 95th percentile, {gaps.max():.1g} at most"
+    )
+
+
+def _nodes(run: Run) -> str:
+    paths = convergence(run)
+    if not paths.total:
+        return "no path was recorded"
+    return (
+        f"{paths.mean_nodes():.1f} gradients per layer and prompt in the mean, "
+        f"{paths.mean_nodes(0):.1f} in the first layer"
     )
 
 

@@ -25,6 +25,7 @@ from kntrace.errors import StudyError
 from kntrace.study.model import (
     LONG_FORM_KEYS,
     MAIN,
+    Alternatives,
     AnswerForm,
     Name,
     Prompts,
@@ -56,7 +57,7 @@ def load_study(
         write `./similar-words` for a file of that name). The file has the keys `name`,
         `template`, `answer_form` and `groups`, of which only the last is needed; `groups`
         maps each group to its words, and each word to a list of prompts, or to several such
-        lists by wording, or to `answer` and `prompts`. The plain form
+        lists by wording, or to `answer`, `alternatives` and `prompts`. The plain form
         `{word: [questions]}` of the paper's public code is read too.
     groups
         For the plain form, which has none: `{group: [words]}`, or a YAML or JSON file of it.
@@ -118,6 +119,7 @@ class _Entry(Entries):
     """What a file says of one word, in any of the three forms."""
 
     answer: Text | None = None
+    alternatives: Alternatives = ()
     prompts: Prompts
 
     @model_validator(mode="before")
@@ -132,7 +134,13 @@ class _Entry(Entries):
         return {**value, "prompts": _by_wording(value["prompts"])}
 
     def word(self, text: str, group: str) -> Word:
-        return Word(text=text, group=group, answer=self.answer or text, prompts=self.prompts)
+        return Word(
+            text=text,
+            group=group,
+            answer=self.answer or text,
+            alternatives=self.alternatives,
+            prompts=self.prompts,
+        )
 
 
 def _misspells(key: str, value: dict[Any, Any]) -> bool:
@@ -202,6 +210,8 @@ def _describe(path: DataPath) -> tuple[str, str]:
         return f"the word {word!r}", "a list of prompts"
     if rest[0] == "answer":
         return f"the answer of {word!r}", "a text"
+    if rest[0] == "alternatives":
+        return f"the alternatives of {word!r}", "a list of other answers"
     wording = f" in the wording {rest[1]!r}" if len(rest) > 1 and rest[1] != MAIN else ""
     if len(rest) < 3:
         return f"the list of prompts of {word!r}{wording}", "a list of questions"

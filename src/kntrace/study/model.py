@@ -28,7 +28,17 @@ from kntrace.documents import (
 )
 from kntrace.errors import StudyError
 
-__all__ = ["MAIN", "AnswerForm", "Name", "Prompts", "Study", "Template", "Text", "Word"]
+__all__ = [
+    "MAIN",
+    "Alternatives",
+    "AnswerForm",
+    "Name",
+    "Prompts",
+    "Study",
+    "Template",
+    "Text",
+    "Word",
+]
 
 AnswerForm = Literal["as_follows", "space", "no_space"]
 
@@ -36,7 +46,7 @@ MAIN = "main"
 """The wording of prompts that a file gives as a plain list."""
 
 # A mapping with one of these keys is a word in its long form, not a mapping of wordings.
-LONG_FORM_KEYS = ("answer", "prompts")
+LONG_FORM_KEYS = ("answer", "prompts", "alternatives")
 
 _PLACE = "{question}"
 
@@ -69,6 +79,13 @@ def _questions(prompts: tuple[str, ...]) -> tuple[str, ...]:
     return prompts
 
 
+def _alternatives(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for place, text in enumerate(texts):
+        if text in texts[:place]:
+            raise Fault("stands there twice", path=(place,), expected="each alternative once")
+    return texts
+
+
 def _wordings(prompts: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
     if not prompts:
         raise Fault("is empty", expected="at least one question")
@@ -82,6 +99,7 @@ Prompts = Annotated[
     dict[Name, Annotated[tuple[Text, ...], AfterValidator(_questions)]],
     AfterValidator(_wordings),
 ]
+Alternatives = Annotated[tuple[Text, ...], AfterValidator(_alternatives)]
 
 
 class Word(Entries):
@@ -97,12 +115,15 @@ class Word(Entries):
         The text the model should go on with; the word itself where none is given.
     prompts
         Wording -> questions, before the template is put around them.
+    alternatives
+        Other answers, against which the objective `logit_difference` holds this one.
     """
 
     text: Name
     group: Name
     answer: Text = ""  # never stays empty: the validator below puts the word in its place
     prompts: Prompts
+    alternatives: Alternatives = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -223,6 +244,7 @@ class Study(Entries):
                     word.group,
                     word.answer,
                     [[wording, word.prompts.get(wording, ())] for wording in self.wordings],
+                    *([word.alternatives] if word.alternatives else []),
                 ]
                 for word in self.words
             ],
@@ -299,6 +321,9 @@ def _place(word: Word) -> DataPath:
 
 def _shortest_form(word: Word) -> Any:
     prompts: Any = {wording: list(texts) for wording, texts in word.prompts.items()}
+    if word.alternatives:
+        alternatives = list(word.alternatives)
+        return {"answer": word.answer, "alternatives": alternatives, "prompts": prompts}
     if word.answer != word.text or any(key in prompts for key in LONG_FORM_KEYS):
         return {"answer": word.answer, "prompts": prompts}
     return prompts[MAIN] if list(prompts) == [MAIN] else prompts

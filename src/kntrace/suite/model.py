@@ -14,13 +14,16 @@ from typing import Any
 from kntrace.documents import DataPath, Fault, clean_text, one_name, write_yaml
 from kntrace.errors import SuiteError
 
-__all__ = ["CONFIG", "LARGEST", "Checkpoint", "Suite", "check_series"]
+__all__ = ["CONFIG", "GGUF", "LARGEST", "Checkpoint", "Suite", "check_series"]
 
 LARGEST = 2**63 - 1
 """The largest step or number of tokens: they are stored in 64 bits."""
 
 CONFIG = "config.json"
 """The file that makes a folder a Hugging Face checkpoint."""
+
+GGUF = ".gguf"
+"""How the name of a file ends that is a whole checkpoint by itself."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,9 @@ class Checkpoint:
     tokens
         Tokens seen by then; None if unknown.
     source
-        Absolute path of a folder, or the id of a hub repository.
+        Absolute path of a folder or of a GGUF file, or the id of a hub repository.
     revision
-        Branch, tag or commit in the repository; None for a folder.
+        Branch, tag or commit in the repository; None for a folder or file.
     """
 
     label: str
@@ -49,8 +52,19 @@ class Checkpoint:
     revision: str | None
 
     @property
+    def gguf(self) -> bool:
+        """Whether it is one GGUF file; its name alone says so."""
+        return self.revision is None and self.source.lower().endswith(GGUF)
+
+    @property
+    def present(self) -> bool:
+        """Whether the folder or file is there; repositories are not asked."""
+        path = Path(self.source)
+        return self.revision is not None or (path if self.gguf else path / CONFIG).is_file()
+
+    @property
     def place(self) -> str:
-        """Where it lies, in words: a folder, or a repository at a revision."""
+        """Where it lies, in words: a folder, a file, or a repository at a revision."""
         return self.source if self.revision is None else f"{self.source} at {self.revision}"
 
     @property
@@ -125,7 +139,7 @@ class Suite:
         return found
 
     def check_present(self, labels: Collection[str] | None = None) -> None:
-        """Raise `SuiteError` if a folder of the suite is not there, naming the first few.
+        """Raise `SuiteError` if a folder or file is not there, naming the first few.
 
         Only checkpoints of these labels are looked for, unless all are meant.
 
@@ -135,17 +149,16 @@ class Suite:
         absent = [
             checkpoint
             for checkpoint in self
-            if (labels is None or checkpoint.label in labels)
-            and checkpoint.revision is None
-            and not Path(checkpoint.source, CONFIG).is_file()
+            if (labels is None or checkpoint.label in labels) and not checkpoint.present
         ]
         if absent:
             labels = ", ".join(checkpoint.label for checkpoint in absent[:3])
             more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+            lack = "are not there" if absent[0].gguf else f"have no {CONFIG}"
             raise SuiteError(
-                f"{len(absent)} of {len(self)} checkpoints have no {CONFIG}: {labels}{more}",
+                f"{len(absent)} of {len(self)} checkpoints {lack}: {labels}{more}",
                 where=absent[0].source,
-                expected="a folder for each, as transformers saves it",
+                expected="a folder for each, as transformers saves it, or a GGUF file",
                 fix="Bring them back, correct the suite file, or choose others with steps=.",
             )
 
@@ -238,7 +251,7 @@ def _entry(checkpoint: Checkpoint, relative_to: str | Path | None) -> dict[str, 
             entry[name] = getattr(checkpoint, name)
     if checkpoint.revision is not None:
         return entry | {"repository": checkpoint.source, "revision": checkpoint.revision}
-    folder = Path(checkpoint.source)
+    path = Path(checkpoint.source)
     if relative_to is not None:
-        folder = Path(os.path.relpath(folder, relative_to))
-    return entry | {"folder": folder.as_posix()}
+        path = Path(os.path.relpath(path, relative_to))
+    return entry | {"file" if checkpoint.gguf else "folder": path.as_posix()}

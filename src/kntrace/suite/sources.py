@@ -21,13 +21,13 @@ from kntrace.documents import (
     validate,
 )
 from kntrace.errors import SuiteError
-from kntrace.suite.model import CONFIG, LARGEST, Checkpoint, Suite, check_series
+from kntrace.suite.model import CONFIG, GGUF, LARGEST, Checkpoint, Suite, check_series
 from kntrace.suite.names import STEP_FORMS, Steps, read_name, read_steps, select
 
 __all__ = ["load_suite"]
 
 _FILE = "suite.yaml"
-_WHAT = "a folder of checkpoints, a suite.yaml or the id of a hub repository"
+_WHAT = "a folder of checkpoints, a suite.yaml, a GGUF file or the id of a hub repository"
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json", "*.bin.index.json")
 
@@ -42,10 +42,12 @@ def load_suite(source: str | Path, *, steps: Steps = None) -> Suite:
     source
         A folder whose subfolders are checkpoints (each with a `config.json`; their names say
         the step), or that is one checkpoint itself, or that holds a `suite.yaml`; such a file;
-        or the id of a hub repository with a revision `step{N}` for each step
-        (`EleutherAI/pythia-410m-deduped`). A folder or file of that name comes first.
-        The file has `name` and `checkpoints`: a list of `label`, `step`, `tokens`, and
-        either `folder` (relative to the file) or `repository` and `revision`.
+        a GGUF file, which is one checkpoint; or the id of a hub repository with a revision
+        `step{N}` for each step (`EleutherAI/pythia-410m-deduped`). A folder or file of that
+        name comes first.
+        A suite file has `name` and `checkpoints`: a list of `label`, `step`, `tokens`, and one
+        of `folder`, `file` (of GGUF; both relative to the suite file), or `repository` and
+        `revision`.
     steps
         Which checkpoints: `paper` (the 20 steps of the paper), `all`, or whole numbers, as a
         list or as "0,512,1000". All there are unless given; a repository must be told.
@@ -64,7 +66,8 @@ def load_suite(source: str | Path, *, steps: Steps = None) -> Suite:
         file = path / _FILE
         return select(_from_file(file), wanted) if file.is_file() else _from_folder(path, wanted)
     if _is(path, "exists"):
-        return select(_from_file(path), wanted)
+        one = path.suffix.lower() == GGUF
+        return select(_from_gguf(path) if one else _from_file(path), wanted)
     if _may_be_repository(str(source)):
         if wanted is None:
             raise SuiteError(
@@ -165,6 +168,13 @@ def _contents(children: list[Path], folders: list[Path]) -> str:
 # Files
 
 
+def _from_gguf(path: Path) -> Suite:
+    path = _absolute(path)
+    step, tokens = read_name(path.stem, alone=True)
+    only = Checkpoint(path.stem, step, tokens, str(path), None)
+    return Suite(name_of_file(path.stem, "suite"), (only,))
+
+
 def _not_empty(entries: tuple[_Entry, ...]) -> tuple[_Entry, ...]:
     if not entries:
         raise Fault("is empty", expected="at least one checkpoint")
@@ -176,6 +186,9 @@ _Name = Annotated[str, AfterValidator(one_name)]
 _Text = Annotated[str, AfterValidator(clean_text)]
 
 
+_PLACES = ("folder", "file", "repository")
+
+
 class _Entry(Entries):
     """What a suite file says of one checkpoint."""
 
@@ -183,16 +196,24 @@ class _Entry(Entries):
     step: _Count | None = None
     tokens: _Count | None = None
     folder: _Text | None = None
+    file: _Text | None = None
     repository: _Text | None = None
     revision: _Name | None = None
 
     @model_validator(mode="after")
     def _lies_in_one_place(self) -> Self:
-        if (self.folder is None) == (self.repository is None):
-            both = "both a folder and a repository" if self.folder else "neither of the two"
-            raise Fault(f"has {both}", expected="a folder or a repository")
-        if self.folder is not None and self.revision is not None:
+        named = [name for name in _PLACES if getattr(self, name) is not None]
+        if len(named) != 1:
+            several = f"both a {' and a '.join(named)}" if named else "none of the three"
+            raise Fault(f"has {several}", expected="a folder, a file or a repository")
+        if self.repository is None and self.revision is not None:
             raise Fault("has a revision, but no repository", expected="a repository with it")
+        for name, path in (("folder", self.folder), ("file", self.file)):
+            if path is not None and path.lower().endswith(GGUF) != (name == "file"):
+                raise Fault(
+                    f"has the {name} {path!r}", expected=f"a file whose name ends in {GGUF}, or "
+                    "a folder whose name does not",
+                )  # fmt: skip
         if self.repository is not None and not _may_be_repository(self.repository):
             raise Fault(
                 f"has the repository {self.repository!r}", expected="owner/name, as on the hub"
@@ -200,9 +221,11 @@ class _Entry(Entries):
         return self
 
     def checkpoint(self, base: Path) -> Checkpoint:
-        if self.folder is not None:
-            folder = _absolute(base / os.path.expanduser(self.folder))  # noqa: PTH111
-            return Checkpoint(self.label or folder.name, self.step, self.tokens, str(folder), None)
+        local = self.folder or self.file
+        if local is not None:
+            path = _absolute(base / os.path.expanduser(local))  # noqa: PTH111
+            name = path.name if self.folder else path.stem
+            return Checkpoint(self.label or name, self.step, self.tokens, str(path), None)
         repository, revision = self.repository or "", self.revision or "main"
         # Where each checkpoint is a repository of its own, all revisions are called main.
         label = self.label or self.revision or repository.partition("/")[2]
@@ -239,7 +262,7 @@ def _describe(path: DataPath) -> tuple[str, str]:
         return part, "a list of checkpoints" if part != "`name`" else "a text"
     one = f"checkpoint {int(path[1]) + 1}"
     if len(path) == 2:
-        return one, "label, step, and folder or repository"
+        return one, "label, step, and folder, file or repository"
     expected = "a whole number from 0" if path[2] in ("step", "tokens") else "a text"
     return f"the {path[2]} of {one}", expected
 
@@ -250,7 +273,7 @@ def _describe(path: DataPath) -> tuple[str, str]:
 def _may_be_repository(source: str) -> bool:
     return (
         _REPOSITORY.fullmatch(source) is not None
-        and not re.search(r"\.(ya?ml|json)$|\.\.|--", source)
+        and not re.search(r"\.(ya?ml|json|gguf)$|\.\.|--", source)
         and len(source) <= 200
     )
 

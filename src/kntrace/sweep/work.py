@@ -1,45 +1,41 @@
-"""Score a study over a suite: plan the blocks that are missing, compute them, commit them.
+"""Which blocks to compute, and that all of one run come from the same inputs.
 
-A block, one word at one checkpoint, is computed by `compute_block` from plain data and an
-engine, knowing nothing of archive or suite. Everything else here decides which blocks to
-compute and makes sure that all of one run come from the same inputs.
+What a block is computed from lies in `block`, which knows nothing of archive or suite.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from kntrace.archive import (
     Block,
     Run,
     Session,
-    Status,
     create_run,
     resume_run,
-    shortlist,
     source_config,
     source_state,
-    status,
     writing,
 )
 from kntrace.errors import ModelError, RunError, SettingsError, SuiteError
 from kntrace.progress import Bars, Progress
 from kntrace.settings import Settings
 from kntrace.study import Study
-from kntrace.suite import Checkpoint, Suite
+from kntrace.suite import Suite
+from kntrace.sweep.baselines import given_baseline
+from kntrace.sweep.block import compute_block
+from kntrace.sweep.loading import Ready, made_ready
 
 if TYPE_CHECKING:
     from kntrace.attribution import Engine
-    from kntrace.models import LoadedCheckpoint
 
-__all__ = ["Status", "compute_block", "run", "status"]
+__all__ = ["run"]
 
 
 def run(
@@ -48,6 +44,7 @@ def run(
     out: str | Path,
     *,
     settings: Settings | None = None,
+    baseline: ArrayLike | str | Path | None = None,
     device: str = "cpu",
     threads: int | None = None,
     progress: Progress | None = None,
@@ -68,6 +65,9 @@ def run(
     settings
         What is computed; by default `Settings()`. Frozen in the run folder, like the study
         and the suite.
+    baseline
+        Where the paths start, (layer, neuron) or the path of an `.npy` file, in place of what
+        the settings say; kept with the run.
     device
         A torch device, on which the models run.
     threads
@@ -106,43 +106,12 @@ def run(
     path = Path(out)
     with ExitStack() as stack:
         report = stack.enter_context(Bars()) if progress is None else progress
+        wanted, vector = given_baseline(settings or Settings(), baseline)
         stack.enter_context(writing(path))
-        opened = resume_run(path, study, suite, settings or Settings())
-        sweep = _Sweep(path, study, suite, settings or Settings(), device, report, opened)
+        opened = resume_run(path, study, suite, wanted)
+        sweep = _Sweep(path, study, suite, wanted, vector, device, report, opened)
         stack.enter_context(_torch_threads(threads))
         return sweep.finish(verify)
-
-
-def compute_block(
-    engine: Engine, prompts: Sequence[str | None], answer: str, answer_form: str
-) -> Block:
-    """Score the neurons for all prompts of one word.
-
-    They are replayed together, always in this grouping, so that a block has the same bytes
-    whichever session or process computes it.
-
-    Parameters
-    ----------
-    engine
-        An entered engine.
-    prompts
-        One text per column of the archive; None where the word has no such prompt.
-    answer, answer_form
-        The word's answer, and how it follows a prompt.
-    """
-    places = [place for place, prompt in enumerate(prompts) if prompt is not None]
-    encoded = [
-        engine.encode(prompt, answer, answer_form) for prompt in prompts if prompt is not None
-    ]
-    count, layers, width = len(prompts), engine.layers, engine.width
-    score = np.full((count, layers, width), np.nan, dtype=np.float32)
-    gap = np.full((count, layers), np.nan, dtype=np.float32)
-    probability = np.full(count, np.nan, dtype=np.float32)
-    rank = np.full(count, -1, dtype=np.int32)
-    for place, found in zip(places, engine.attribute_many(encoded), strict=True):
-        score[place], gap[place] = found.score, found.gap
-        probability[place], rank[place] = found.probability, found.rank
-    return Block(score, gap, probability, rank)
 
 
 class _Sweep:
@@ -154,12 +123,14 @@ class _Sweep:
         study: Study,
         suite: Suite,
         settings: Settings,
+        baseline: NDArray[np.float32] | None,
         device: str,
         report: Progress,
         opened: Run | None,
     ) -> None:
         self.path = path
         self.settings = settings
+        self.baseline = baseline
         self.device = device
         self.report = report
         self.opened = opened
@@ -225,12 +196,13 @@ class _Sweep:
         """Load one checkpoint, make sure that it belongs to this run, and score `words`."""
         checkpoint = self.checkpoints[place]
         self.report("sweep", self.done, self.total, f"loading {checkpoint.label}")
-        with _engine(checkpoint, self.settings, self.device) as (loaded, engine):
+        with made_ready(checkpoint, self.study, self.settings, self.device) as ready:
             self.session.threads = _threads_in_use()
-            run = self._admit(place, loaded, engine)
+            run = self._admit(place, ready)
+            self._start_paths(place, run, ready)
             for word in words:
                 self.report("sweep", self.done, self.total, run.describe(place, word))
-                run.write_block(place, word, self._block(run, engine, place, word))
+                run.write_block(place, word, self._block(run, ready.engine, place, word))
                 self.done += 1
                 self.session.blocks += 1
                 self.report("sweep", self.done, self.total, run.describe(place, word))
@@ -242,7 +214,9 @@ class _Sweep:
         asked = self.study.words[word]
         prompts = self.study.rendered(asked)
         try:
-            block = compute_block(engine, prompts, asked.answer, self.study.answer_form)
+            block = compute_block(
+                engine, prompts, asked.answer, self.study.answer_form, asked.alternatives
+            )
         except ModelError as error:
             where = f"{run.describe(place, word)}: {error.where or ''}".rstrip(": ")
             raise ModelError(
@@ -250,10 +224,29 @@ class _Sweep:
             ) from error
         return block
 
-    def _admit(self, place: int, loaded: LoadedCheckpoint, engine: Engine) -> Run:
+    def _start_paths(self, place: int, run: Run, ready: Ready) -> None:
+        """Tell the engine where paths start, and keep it where that is not at nothing."""
+        if self.settings.baseline == "zero":
+            return
+        # Measured again it might differ in its last bit from what finished blocks started at.
+        try:
+            baseline = run.baseline(place)
+        except RunError:  # damaged; the blocks that hung on it are computed again
+            baseline = None
+        if baseline is None:
+            given = self.baseline
+            baseline = ready.engine.mean_activation(ready.encoded) if given is None else given
+            run.write_baseline(place, baseline)
+        ready.engine.baseline = baseline
+
+    def _admit(self, place: int, ready: Ready) -> Run:
         """Check a loaded checkpoint against the run, which the first one brings into being."""
-        checkpoint = self.checkpoints[place]
-        tokens = _tokens(engine, self.study, checkpoint.label)
+        checkpoint, loaded, engine, tokens = (
+            self.checkpoints[place],
+            ready.loaded,
+            ready.engine,
+            ready.tokens,
+        )
         if self.opened is None:
             self.opened = create_run(
                 self.path,
@@ -292,6 +285,7 @@ class _Sweep:
                 "files": source_state(checkpoint),
                 "replay": engine.replay,
             }
+            | ({} if ready.rounding is None else {"rounding": ready.rounding})
         }
         run.update_provenance(
             {"tokens": tokens, "architecture": loaded.architecture, "checkpoints": seen}
@@ -308,53 +302,6 @@ class _Sweep:
         except Exception:
             if not quietly:
                 raise
-
-
-@contextmanager
-def _engine(
-    checkpoint: Checkpoint, settings: Settings, device: str
-) -> Iterator[tuple[LoadedCheckpoint, Engine]]:
-    """Load a checkpoint and enter its engine; both are let go of at the end."""
-    # Here, so that `status` and a run with nothing to do need not wait for torch.
-    from kntrace.attribution import Engine
-    from kntrace.models import load_checkpoint
-
-    loaded = load_checkpoint(checkpoint, device=device, dtype=settings.dtype)
-    with Engine(loaded.model, loaded.tokenizer, settings) as engine:
-        yield loaded, engine
-
-
-def _tokens(engine: Engine, study: Study, label: str) -> str:
-    """Tokenise the whole study, and return a SHA-256 (hex) of all token ids.
-
-    Raises
-    ------
-    ModelError
-        If any prompt or answer does not fit, naming the first few words.
-    """
-    digest = hashlib.sha256()
-    failed: dict[str, ModelError] = {}
-    for word in study.words:
-        for prompt in study.rendered(word):
-            if prompt is None:
-                continue
-            try:
-                encoded = engine.encode(prompt, word.answer, study.answer_form)
-            except ModelError as error:
-                failed.setdefault(word.text, error)
-                continue
-            digest.update(json.dumps([encoded.ids, encoded.answer]).encode())
-    if failed:
-        first = next(iter(failed.values()))
-        named = [f"{text}: {error.found}" for text, error in failed.items()]
-        raise ModelError(
-            f"{len(failed)} of {len(study.words)} words do not fit its tokenizer: "
-            f"{shortlist(named)}",
-            where=f"checkpoint {label}",
-            expected=first.expected,
-            fix=first.fix,
-        )
-    return digest.hexdigest()
 
 
 def _threads_in_use() -> int:
