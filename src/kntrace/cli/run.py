@@ -1,0 +1,69 @@
+"""`kntrace run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import kntrace
+from kntrace.cli.options import AsJson, Quiet, Steps, StudyName, SuiteName, Threads
+from kntrace.cli.printing import bars, print_json, say, tell
+
+__all__ = ["run_sweep"]
+
+
+def run_sweep(
+    study: StudyName,
+    suite: SuiteName,
+    folder: Annotated[Path, typer.Option("--out", help="The run folder; resumed if it exists.")],
+    steps: Steps = None,
+    groups: Annotated[
+        Path | None, typer.Option(help="Groups file, for a plain {word: [questions]} study.")
+    ] = None,
+    rule: Annotated[str, typer.Option(help="Integration rule.")] = "adaptive",
+    nodes: Annotated[int, typer.Option(min=1, help="Points of a fixed rule.")] = 8,
+    tolerance: Annotated[
+        float, typer.Option(help="Relative error at which the rule `adaptive` stops.")
+    ] = 1e-3,
+    site: Annotated[str, typer.Option(help="Which tensor is the neuron.")] = "post_activation",
+    objective: Annotated[
+        str, typer.Option(help="What is attributed: probability or log_probability.")
+    ] = "probability",
+    answer_tokens: Annotated[
+        str, typer.Option(help="Answers of several tokens: error, first, mean or joint.")
+    ] = "error",
+    dtype: Annotated[str, typer.Option(help="Number format of weights and sums.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score every neuron of every checkpoint for every word. Run again to resume."""
+    settings = kntrace.Settings.of(
+        rule=rule,
+        nodes=nodes,
+        tolerance=tolerance,
+        site=site,
+        objective=objective,
+        answer_tokens=answer_tokens,
+        dtype=dtype,
+    )
+    loaded = kntrace.load_study(study, groups=groups)
+    series = kntrace.load_suite(suite, steps=steps)
+    tell(f"{len(loaded.words)} words x {len(series)} checkpoints into {folder}")
+    with bars(quiet) as progress:
+        finished = kntrace.run(
+            loaded,
+            series,
+            folder,
+            settings=settings,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
+    if as_json:
+        print_json({"run": finished.path, "missing": len(finished.missing())})
+        return
+    say(f"Done: {finished.path}. Next: kntrace analyse {finished.path}")
