@@ -13,6 +13,7 @@ import typer
 
 import kntrace
 from kntrace.cli.analyse import analyse
+from kntrace.cli.check import check
 from kntrace.cli.demo import demo
 from kntrace.cli.grow import grow
 from kntrace.cli.printing import fail
@@ -27,6 +28,7 @@ __all__ = ["COMMANDS", "app", "main"]
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "grow": grow,
+    "check": check,
     "suite": show_suite,
     "run": run_sweep,
     "status": status,
