@@ -20,6 +20,7 @@ from kntrace.cli.printing import fail
 from kntrace.cli.report import report
 from kntrace.cli.run import run_sweep
 from kntrace.cli.status import status
+from kntrace.cli.study import study_app
 from kntrace.cli.suite import show_suite
 from kntrace.errors import KntraceError
 
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
+app.add_typer(study_app, name="study")
 
 
 def _version(show: bool) -> None:
