@@ -23,7 +23,7 @@ from kntrace.errors import SuiteError
 from kntrace.suite.folders import FILE, absolute
 from kntrace.suite.found import Found
 from kntrace.suite.model import LARGEST, Checkpoint, check_series, order
-from kntrace.suite.revisions import may_be_repository
+from kntrace.suite.revisions import may_be_repository, may_be_series
 from kntrace.suite.schedules import read_steps
 
 __all__ = ["find_in_file"]
@@ -77,7 +77,8 @@ class SuiteEntry(Entries):
             raise Fault(f"has {both}", expected="a folder or a repository")
         if self.folder is not None and self.revision is not None:
             raise Fault("has a revision, but no repository", expected="a repository with it")
-        if self.repository is not None and not may_be_repository(self.repository):
+        series = self.steps is not None and may_be_series(self.repository or "")
+        if self.repository is not None and not (may_be_repository(self.repository) or series):
             raise Fault(
                 f"has the repository {self.repository!r}", expected="owner/name, as on the hub"
             )

@@ -6,9 +6,10 @@ Everything goes through huggingface_hub, which is imported when a repository is 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from kntrace.errors import HubError, SuiteError
@@ -16,8 +17,10 @@ from kntrace.suite.known import nearest_repository
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
 
 __all__ = [
+    "at_once",
     "branches_and_tags",
     "cached_branches_and_tags",
     "cached_repositories",
@@ -27,8 +30,14 @@ __all__ = [
     "tree",
 ]
 
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
 _TIMEOUT = 10.0
 """Seconds in which the hub must answer the first question."""
+
+_AT_ONCE = 8
+"""Requests at a time: about what a browser makes."""
 
 
 def offline() -> bool:
@@ -81,6 +90,16 @@ def tree(repository: str, revision: str) -> dict[str, int]:
     return {entry.path: entry.size for entry in entries if hasattr(entry, "size")}
 
 
+def at_once(ask: Callable[[Item], Answer], items: Iterable[Item]) -> list[Answer]:
+    """Ask for several things, eight at a time; the first failure ends it."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        try:
+            return list(pool.map(ask, items))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 @contextlib.contextmanager
 def _explained(repository: str, revision: str | None = None) -> Iterator[HfApi]:
     """Lend the client; turn what it raises into one line."""
@@ -103,9 +122,14 @@ def _explained(repository: str, revision: str | None = None) -> Iterator[HfApi]:
     except errors.DisabledRepoError:
         raise SuiteError("the repository was disabled on the hub", where=where) from None
     except errors.HfHubHTTPError as failure:
+        if failure.response.status_code in (401, 403):
+            raise SuiteError(
+                f"the hub refuses access ({_said(failure)})",
+                where=where,
+                fix="Log in again with `hf auth login`.",
+            ) from None
         raise HubError(
-            f"the hub answered {failure.response.status_code} "
-            f"({failure.server_message or failure.response.reason_phrase})",
+            f"the hub answered {failure.response.status_code} ({_said(failure)})",
             where=where,
             fix="Try again later, or use what is in the cache with HF_HUB_OFFLINE=1.",
         ) from None
@@ -115,6 +139,18 @@ def _explained(repository: str, revision: str | None = None) -> Iterator[HfApi]:
             where=where,
             fix="Without a network, set HF_HUB_OFFLINE=1 to use what is in the cache.",
         ) from None
+    except errors.HFValidationError as failure:
+        raise SuiteError(f"no repository can be called so: {failure}", where=where) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise HubError(
+            f"{api.endpoint} does not answer as the hub does",
+            where=where,
+            fix="Is there a log-in page between, or does HF_ENDPOINT name something else?",
+        ) from None
+
+
+def _said(failure: HfHubHTTPError) -> str:
+    return failure.server_message or str(failure.response.reason_phrase)
 
 
 def _http_error() -> type[Exception]:

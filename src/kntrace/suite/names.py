@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from kntrace.documents import nearest
 from kntrace.errors import SuiteError
-from kntrace.suite.model import Checkpoint
+from kntrace.suite.model import Checkpoint, order
 
 __all__ = ["Named", "Reader", "give_stages", "read_name", "reader"]
 
@@ -151,7 +151,7 @@ def give_stages(
     stages = [item for item, read in named if read.stage is not None]
     if not stages:
         return [item for item, _ in named], []
-    first = min(item.stage or "" for item in stages)
+    first = min(stages, key=order).stage
     settled, unsettled = [], []
     for item, read in named:
         if read.stage is None and read.rest:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from kntrace.documents import nearest
@@ -186,8 +185,7 @@ def check_revisions(checkpoints: tuple[Checkpoint, ...]) -> dict[str, str]:
     if all(item.revision is None for item in checkpoints) or hub.offline():
         return {}
     sources = list(dict.fromkeys(item.source for item in checkpoints if item.revision))
-    with ThreadPoolExecutor(8) as pool:
-        refs = dict(zip(sources, pool.map(hub.branches_and_tags, sources), strict=True))
+    refs = dict(zip(sources, hub.at_once(hub.branches_and_tags, sources), strict=True))
     commits = {}
     for item in checkpoints:
         if item.revision is None:

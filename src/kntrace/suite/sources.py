@@ -149,7 +149,8 @@ def _expand(place: str | Path, entry: SuiteEntry) -> Found:
     if isinstance(place, Path):
         found = find_folders(place, reader(entry.pattern), wanted)
     else:
-        found = find_revisions(place, reader(entry.pattern, alone=True))
+        find = find_revisions if may_be_repository(place) else find_repositories
+        found = find(place, reader(entry.pattern, alone=True))
     found = found.chosen(wanted, None)
     if entry.stage is None:
         return found

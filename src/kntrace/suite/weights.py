@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +20,6 @@ _FORMATS = {
     "gguf": re.compile(r"[^/]+\.gguf"),
 }
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-_AT_ONCE = 8
-"""Requests at a time: what a browser would make too."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,8 @@ def find_weights(
     commits
         Commit by label, where it is known; the cache is asked for others.
     ask
-        Whether to ask the hub for what is not here: one request a checkpoint, eight at a time.
+        Whether to ask the hub for what is not here: one request a checkpoint, eight at a time,
+        and none offline.
 
     Returns
     -------
@@ -82,8 +80,8 @@ def find_weights(
     refs = {source: hub.cached_branches_and_tags(source) for source in sources}
     found = {item.label: _here(item, commits.get(item.label), refs) for item in checkpoints}
     unknown = [item for item in checkpoints if found[item.label].format is None] if ask else []
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        trees = pool.map(lambda item: hub.tree(item.source, _revision(item, commits)), unknown)
+    if unknown and not hub.offline():
+        trees = hub.at_once(lambda item: hub.tree(item.source, _revision(item, commits)), unknown)
         for item, sizes in zip(unknown, trees, strict=True):
             found[item.label] = Weights(*read_weights(sizes), cached=False)
     return found
