@@ -614,6 +614,37 @@ def test_stages_in_folders(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_run_over_two_stages(tiny_suite: Any, tmp_path: Path) -> None:
+    """Equal steps in two stages: archived side by side, and no axis of the figures."""
+    import kntrace
+    from kntrace.analysis import analyse
+    from kntrace.figures.steps import StepAxis
+    from kntrace.report.cautions import cautions
+
+    places = [("stage2", "step0"), ("stage1", "step0"), ("stage1", "step100")]
+    entries = "".join(
+        f"- {{label: {stage}-{name}, stage: {stage}, step: {name[4:]}, "
+        f"folder: {json.dumps(str(tiny_suite.folder / name))}}}\n"
+        for stage, name in places
+    )
+    (tmp_path / "suite.yaml").write_text(f"checkpoints:\n{entries}")
+    suite = load_suite(tmp_path)
+    kntrace.run(tiny_suite.study, suite, tmp_path / "run", threads=1)
+    run = kntrace.open_run(tmp_path / "run")
+    assert run.suite == suite
+    assert run.scores["step"].values.tolist() == [0, 100, 0]
+    assert run.scores["checkpoint"].values.tolist() == [
+        "stage1-step0", "stage1-step100", "stage2-step0",
+    ]  # fmt: skip
+    axis = StepAxis.of(run.scores)
+    assert (axis.known, axis.places.tolist()) == (False, [0, 1, 2])
+    assert (axis.edges[1:] > axis.edges[:-1]).all()
+    analysis = analyse(run, permutations=9)
+    said = " ".join(f"{caution.title} {caution.text}" for caution in cautions(run, analysis))
+    assert "several stages of training" in said
+    assert "stage1, stage2" in said
+
+
 # The table of known suites
 
 
