@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -190,6 +191,12 @@ def test_every_rule_has_its_cases():
     for rule in RULES:
         assert rule.about.endswith(".")
         assert len(rule.about) < 100
+
+
+def test_the_docs_list_the_rules_as_they_are():
+    page = Path(__file__).parents[1] / "docs" / "studies.md"
+    listed = [line for line in page.read_text().splitlines() if line.startswith("| K")]
+    assert listed == [f"| {rule.code} | {rule.severity} | {rule.about} |" for rule in RULES]
 
 
 @pytest.mark.parametrize("code", FILES)

@@ -15,6 +15,7 @@ import kntrace
 from kntrace.cli.analyse import analyse
 from kntrace.cli.check import check
 from kntrace.cli.demo import demo
+from kntrace.cli.export import export
 from kntrace.cli.grow import grow
 from kntrace.cli.printing import fail
 from kntrace.cli.report import report
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "status": status,
     "analyse": analyse,
     "report": report,
+    "export": export,
 }
 """Every command by name, in the order in which the help lists them."""
 

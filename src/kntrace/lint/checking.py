@@ -56,7 +56,7 @@ def check_study(
 
     Notes
     -----
-    Cost: about a millisecond a prompt with a tokenizer; with `answers`, one forward pass more.
+    Cost: about half a millisecond a prompt with a tokenizer; with `answers`, a forward pass more.
     """
     Settings.of(answer_tokens=answer_tokens)  # refuses an unknown one
     if answers and suite is None:
