@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class Shape:
     heads: int
     vocabulary: int
     context: int
-    special: dict[str, int | None]
+    special: Mapping[str, int | None]
 
     def _entries(self) -> dict[str, Any]:
         return {

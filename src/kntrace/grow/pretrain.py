@@ -83,9 +83,7 @@ def _shape(recipe: Recipe, vocabulary: int) -> Shape:
         "bos_token_id": SPECIAL.index(START),
         "eos_token_id": SPECIAL.index(START),
     }
-    return Shape(
-        recipe.layers, recipe.hidden, recipe.heads, vocabulary, _CONTEXT_LENGTH, special
-    )
+    return Shape(recipe.layers, recipe.hidden, recipe.heads, vocabulary, _CONTEXT_LENGTH, special)
 
 
 def _encode(sentences: Sequence[str], tokens: Sequence[str]) -> list[Tensor]:
