@@ -6,12 +6,16 @@ import os
 
 # Models here are tiny and tests run side by side: one thread each, set before torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test asks the real hub: what would is answered at once that nobody is there.
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from hub_server import HubServer
 from kntrace.study import Study, load_study
 from kntrace.suite import Suite, load_suite
 
@@ -111,3 +115,23 @@ def word_tokenizer():
     raw = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="<unk>"))
     raw.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     return transformers.PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="<unk>")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A hub on this machine that huggingface_hub in this process asks, with an empty cache."""
+    from huggingface_hub import constants
+
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with HubServer() as server:
+        home = tmp_path / "home of the hub"
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(
+            constants,
+            "HUGGINGFACE_CO_URL_TEMPLATE",
+            server.url + "/{repo_id}/resolve/{revision}/{filename}",
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        yield server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import subprocess
@@ -15,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kntrace.errors import SuiteError
-from kntrace.suite import PAPER_STEPS, Checkpoint, Suite, load_suite
+from kntrace.errors import HubError, SuiteError
+from kntrace.suite import PAPER_STEPS, Checkpoint, Suite, find_suite, load_suite
 from kntrace.suite.names import read_name
+from kntrace.suite.schedules import read_steps
 
 PYTHIA = "EleutherAI/pythia-410m-deduped"
 
@@ -73,7 +75,8 @@ def refusal(source: str | Path, **options: Any) -> str:
     ],
 )
 def test_names_of_checkpoints(name: str, step: int | None, tokens: int | None) -> None:
-    assert read_name(name) == (step, tokens)
+    found = read_name(name)
+    assert (found.step, found.tokens) == (step, tokens)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,8 @@ def test_names_of_checkpoints(name: str, step: int | None, tokens: int | None) -
     [("pythia-410m", None), ("gpt2", None), ("step7", 7), ("checkpoint-5", 5), ("100", 100)],
 )
 def test_names_of_checkpoints_that_stand_alone(name: str, step: int | None) -> None:
-    assert read_name(name, alone=True) == (step, None)
+    found = read_name(name, alone=True)
+    assert (found.step, found.tokens) == (step, None)
 
 
 # Folders
@@ -154,8 +158,11 @@ def test_a_checkpoint_without_a_step_among_others(tmp_path: Path) -> None:
 
 def test_a_checkpoint_that_holds_checkpoints(tmp_path: Path) -> None:
     grow(tmp_path, ["run", "run/checkpoint-5", "run/checkpoint-10"])
-    message = refusal(tmp_path / "run")
-    assert "is a checkpoint itself and holds others, such as checkpoint-10" in message
+    assert labels(load_suite(tmp_path / "run")) == ["checkpoint-5", "checkpoint-10"]
+    assert find_suite(tmp_path / "run").aside == ("run",)
+    grow(tmp_path, ["other", "other/onnx"])
+    message = refusal(tmp_path / "other")
+    assert "is a checkpoint itself and holds others, such as onnx" in message
     assert "suite.yaml" in message
 
 
@@ -259,10 +266,15 @@ def test_steps_of_a_suite_without_steps(tmp_path: Path) -> None:
         ([], "an empty list"),
         ([-1], "-1 is negative"),
         ("3,5,3", "3 stands there twice"),
+        ("log:0", "asks for none"),
+        ("log", "'log' is not a step"),
+        ("log:x", "Did you mean 'log'?"),
+        ("evry:3", "Did you mean 'every'?"),
+        ("papr", "Did you mean 'paper'?"),
     ],
 )
 def test_steps_that_are_none(steps: Any, part: str) -> None:
-    message = refusal(PYTHIA, steps=steps)
+    message = refusal(PYTHIA, steps=steps)  # said before the hub is asked
     assert message.startswith("steps: ")
     assert part in message
 
@@ -271,30 +283,9 @@ def test_steps_that_are_none(steps: Any, part: str) -> None:
 
 
 def test_the_steps_of_the_paper() -> None:
-    suite = load_suite(PYTHIA, steps="paper")
     expected = [0, 512, 1000, 3000, 5000, *range(10000, 150000, 10000), 143000]
-    assert len(suite) == 20
     assert tuple(expected) == PAPER_STEPS
-    assert suite.name == "pythia-410m-deduped"
-    assert list(suite) == [
-        Checkpoint(f"step{step}", step, None, PYTHIA, f"step{step}") for step in expected
-    ]
-
-
-def test_steps_of_a_repository() -> None:
-    suite = load_suite(PYTHIA, steps="16,0,2")
-    assert [(item.step, item.revision) for item in suite] == [
-        (0, "step0"),
-        (2, "step2"),
-        (16, "step16"),
-    ]
-
-
-@pytest.mark.parametrize("steps", [None, "all"])
-def test_a_repository_must_be_told_its_steps(steps: str | None) -> None:
-    message = refusal(PYTHIA, steps=steps)
-    assert "no steps were given" in message
-    assert "`paper`" in message
+    assert read_steps("paper").steps == PAPER_STEPS
 
 
 def test_a_folder_comes_before_a_repository(
@@ -333,7 +324,9 @@ def test_a_path_that_does_not_exist(
 def test_a_path_misspelt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grow(tmp_path / "runs" / "tiny-model", ["step0"])
     monkeypatch.chdir(tmp_path)
-    assert "Did you mean 'runs/tiny-model'?" in refusal("runs/tiny-modle")
+    with pytest.raises(HubError, match="and there is no folder or file of that name") as caught:
+        load_suite("runs/tiny-modle")
+    assert "Did you mean 'runs/tiny-model'?" in str(caught.value)
     assert "Did you mean" in refusal(tmp_path / "runs" / "tiny-modell")
     assert "is empty" in refusal("")
 
@@ -484,6 +477,9 @@ def test_a_suite_orders_its_checkpoints() -> None:
         ((checkpoint(1), checkpoint(1, "other")), "step1 and other are both at step 1"),
         ((checkpoint(1), checkpoint(None, "other")), "the step of other is unknown"),
         ((checkpoint(-1),), "at step -1"),
+        ((checkpoint(1, "a", stage="s"), checkpoint(1, stage="s")), "both at step 1 of s"),
+        ((checkpoint(None, "a", stage="s"),), "a has the stage s, but no step"),
+        ((checkpoint(1, "a", stage="s\n"),), "the stage 's\\n' holds a line break"),
         ((checkpoint(1, "a\nb"),), "line break"),
         ((checkpoint(1, source=""),), "the source '' is empty"),
         ((checkpoint(1, source="/a\udc80"),), "U+DC80"),
@@ -494,6 +490,33 @@ def test_suites_that_cannot_be(checkpoints: tuple[Checkpoint, ...], part: str) -
         Suite("tiny", checkpoints)
     assert part in str(caught.value)
     assert "tiny" in str(caught.value)
+
+
+def test_stages_come_in_order_and_may_share_steps() -> None:
+    suite = Suite(
+        "x",
+        tuple(
+            checkpoint(step, f"{stage}-{step}", stage=stage)
+            for stage in ("stage10", "stage2", None, "stage2-ingredient3")
+            for step in (5, 0)
+        ),
+    )
+    assert labels(suite) == [
+        f"{stage}-{step}"
+        for stage in (None, "stage2", "stage2-ingredient3", "stage10")
+        for step in (0, 5)
+    ]
+    assert suite.stages == (None, "stage2", "stage2-ingredient3", "stage10")
+
+
+def test_a_stage_is_part_of_the_digest_and_its_absence_is_not() -> None:
+    plain = Suite("x", (checkpoint(3, "a", source="/a"),))
+    # As it was before there were stages: runs made then go on.
+    content = json.dumps([["a", 3, None, None, None]])
+    assert plain.digest == hashlib.sha256(content.encode()).hexdigest()
+    staged = Suite("x", (checkpoint(3, "a", source="/a", stage="stage2"),))
+    assert staged.digest != plain.digest
+    assert plain.differences(staged) == ["stage of a: None -> stage2"]
 
 
 def test_digest_and_differences() -> None:
@@ -573,12 +596,13 @@ def suites(draw: st.DrawFn) -> Suite:
     made = []
     for name, step in zip(names, steps, strict=True):
         tokens = draw(st.none() | st.integers(0, 10**15))
+        stage = None if step is None else draw(st.none() | _LABELS)
         if draw(st.booleans()):
             revision = draw(_LABELS)
-            made.append(Checkpoint(name, step, tokens, "owner/model.x", revision))
+            made.append(Checkpoint(name, step, tokens, "owner/model.x", revision, stage))
         else:
             folder = draw(_LABELS).replace("/", "_").strip(".") or "x"
-            made.append(Checkpoint(name, step, tokens, f"/suite/{folder}", None))
+            made.append(Checkpoint(name, step, tokens, f"/suite/{folder}", None, stage))
     return Suite(draw(_LABELS), tuple(made))
 
 
@@ -596,10 +620,11 @@ def test_yaml_round_trip(
     assert suite.differences(again) == []
 
 
-def test_reading_a_suite_loads_nothing_heavy() -> None:
+def test_reading_a_suite_loads_nothing_heavy(tmp_path: Path) -> None:
+    grow(tmp_path, ["step0", "step1"])
     code = (
         "import sys, kntrace.suite\n"
-        f"kntrace.suite.load_suite('{PYTHIA}', steps='paper')\n"
+        f"kntrace.suite.load_suite({str(tmp_path)!r}, steps='log:2')\n"
         "print(sorted({'torch', 'transformers', 'huggingface_hub', 'zarr', 'numpy'}"
         " & set(sys.modules)))"
     )

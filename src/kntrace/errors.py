@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = [
     "AnalysisError",
+    "HubError",
     "InputError",
     "KntraceError",
     "ModelError",
@@ -77,6 +78,10 @@ def _rebuild(
 
 class StoppedError(KntraceError):
     """The user stopped the work; what was finished is kept."""
+
+
+class HubError(KntraceError):
+    """The hub cannot be reached, or does not do what it should."""
 
 
 class InputError(KntraceError):

@@ -17,7 +17,7 @@ from kntrace.documents.explain import (
     validate,
 )
 from kntrace.documents.nodes import DataPath, Document
-from kntrace.documents.read import parse_document, read_document
+from kntrace.documents.read import parse_document, read_document, read_text
 from kntrace.documents.write import write_yaml
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "one_name",
     "parse_document",
     "read_document",
+    "read_text",
     "validate",
     "write_yaml",
 ]

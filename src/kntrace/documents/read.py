@@ -17,7 +17,7 @@ from kntrace.documents.explain import nearest_path
 from kntrace.documents.nodes import Document, Event, Limits, Scalar, compose
 from kntrace.errors import InputError
 
-__all__ = ["parse_document", "read_document"]
+__all__ = ["parse_document", "read_document", "read_text"]
 
 MAX_BYTES = 64 * 2**20
 
@@ -46,9 +46,12 @@ def read_document(path: str | Path, error: type[InputError], *, what: str) -> Do
         YAML nor JSON with a mapping at its root.
     """
     path = Path(path)
-    return parse_document(
-        _decode(_bytes(path, error, what), str(path), error), str(path), error, path.suffix.lower()
-    )
+    return parse_document(read_text(path, error, what=what), str(path), error, path.suffix.lower())
+
+
+def read_text(path: str | Path, error: type[InputError], *, what: str) -> str:
+    """Read a file as text, whatever is in it; raises `error` as `read_document` does."""
+    return _decode(_bytes(Path(path), error, what), str(path), error)
 
 
 def parse_document(

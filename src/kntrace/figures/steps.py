@@ -1,7 +1,8 @@
 """The axis of training steps.
 
 It shows step 0 and gives the early steps, where words are learnt, more room than the late ones.
-Checkpoints lie where their step is; only if no step is known they lie in a row.
+Checkpoints lie where their step is; if no step is known, or if steps begin anew in another
+stage, they lie in a row.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class StepAxis:
     labels
         Labels of the checkpoints.
     known
-        Whether `places` are steps.
+        Whether `places` are steps, known and ascending.
     """
 
     places: _Floats
@@ -52,7 +53,8 @@ class StepAxis:
     def of(cls, table: xr.DataArray | xr.Dataset) -> StepAxis:
         """Take it from the coordinates `checkpoint` and `step` of a table."""
         steps = table["step"].values.astype(np.float64)
-        known = bool((steps >= 0).all())
+        # Steps that begin anew in a second stage of training are no axis either.
+        known = bool((steps >= 0).all() and (np.diff(steps) > 0).all())
         places = steps if known else np.arange(steps.size, dtype=np.float64)
         return cls(places, tuple(str(label) for label in table["checkpoint"].values), known)
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -16,22 +14,25 @@ from safetensors import SafetensorError
 
 from kntrace.documents import write_yaml
 from kntrace.errors import SettingsError, SuiteError
+from kntrace.grow.folder import (
+    RECIPE,
+    RECORD,
+    SUITE,
+    clear,
+    is_finished,
+    suite_of,
+    write_whole,
+)
 from kntrace.grow.isolation import own_torch, quiet_transformers
-from kntrace.grow.pretrain import Pretraining, folder_of, partial_of
+from kntrace.grow.pretrain import Pretraining
 from kntrace.grow.recipe import Recipe
 from kntrace.grow.worlds import make_world
 from kntrace.progress import Progress, silent
-from kntrace.suite import Checkpoint, Suite, load_suite
+from kntrace.suite import Suite, load_suite
 
 __all__ = ["grow"]
 
-_RECIPE, _STUDY, _TRUTH, _RECORD, _SUITE = (
-    "recipe.json",
-    "study.yaml",
-    "world.yaml",
-    "training.json",
-    "suite.yaml",
-)
+_STUDY, _TRUTH = "study.yaml", "world.yaml"
 
 
 def grow(
@@ -116,11 +117,11 @@ def grow(
     if threads < 1:
         raise SettingsError(f"threads = {threads}", expected="1 or more")
     folder = Path(out)
-    if _is_finished(folder, recipe):
+    if is_finished(folder, recipe, (_STUDY, _TRUTH, RECORD, SUITE)):
         last = recipe.marks[-1]
         progress("grow", last, last, "this suite was there already")
         return load_suite(folder)
-    _make_room(folder, recipe)
+    clear(folder, recipe.marks)
     try:
         _grow_into(folder, recipe, threads, progress)
     except (OSError, SafetensorError) as failure:
@@ -135,9 +136,9 @@ def grow(
 def _grow_into(folder: Path, recipe: Recipe, threads: int, progress: Progress) -> None:
     started = time.perf_counter()
     world = make_world(recipe.world, recipe.world_seed)
-    _write(folder / _RECIPE, json.dumps(recipe.model_dump(mode="json"), indent=2))
-    _write(folder / _STUDY, world.study().to_yaml())
-    _write(folder / _TRUTH, write_yaml(world.truth()))
+    write_whole(folder / RECIPE, json.dumps(recipe.model_dump(mode="json"), indent=2))
+    write_whole(folder / _STUDY, world.study().to_yaml())
+    write_whole(folder / _TRUTH, write_yaml(world.truth()))
     with own_torch(recipe.seed, threads), quiet_transformers():
         training = Pretraining(recipe, world, folder)
         training.run(progress)
@@ -153,80 +154,7 @@ def _grow_into(folder: Path, recipe: Recipe, threads: int, progress: Progress) -
         "checkpoints": training.states,
         "loss": training.losses,
     }
-    _write(folder / _RECORD, json.dumps(record, indent=1))
+    write_whole(folder / RECORD, json.dumps(record, indent=1))
     # Written last: a folder with a suite.yaml is finished.
-    suite = _suite(folder, recipe, training.states)
-    _write(folder / _SUITE, suite.to_yaml(relative_to=folder.absolute()))
-
-
-def _suite(folder: Path, recipe: Recipe, states: list[dict[str, Any]]) -> Suite:
-    places = [folder_of(folder.absolute(), state["step"]) for state in states]
-    checkpoints = [
-        Checkpoint(place.name, state["step"], state["tokens"], str(place), None)
-        for place, state in zip(places, states, strict=True)
-    ]
-    return Suite(f"{recipe.world} world, seed {recipe.seed}", tuple(checkpoints))
-
-
-def _is_finished(folder: Path, recipe: Recipe) -> bool:
-    """Say whether the suite is there, whole.
-
-    Raises `SuiteError` if there is anything that growing it would mix with or overwrite.
-    """
-    if not folder.exists():
-        return False
-    record = folder / _RECIPE
-    if not record.is_file():
-        # A growth killed at its very beginning leaves a file that was not whole yet.
-        if folder.is_dir() and set(folder.iterdir()) <= {partial_of(record)}:
-            return False
-        raise SuiteError("exists and is not a grown suite", where=folder, fix="Give a new folder.")
-    changes = recipe.differences(_read_recipe(record))
-    if changes:
-        raise SuiteError(
-            f"holds a suite grown otherwise ({', '.join(changes)})",
-            where=folder,
-            fix="Give a new folder.",
-        )
-    needed = [folder / name for name in (_STUDY, _TRUTH, _RECORD, _SUITE)]
-    for step in recipe.marks:
-        place = folder_of(folder, step)
-        needed += [place / name for name in ("config.json", "model.safetensors", "tokenizer.json")]
-    return all(file.is_file() for file in needed)
-
-
-def _read_recipe(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as failure:
-        raise SuiteError(
-            f"cannot be read ({failure})", where=file, fix="Give a new folder."
-        ) from None
-    if not isinstance(found, dict):
-        raise SuiteError("is not a recipe", where=file, fix="Give a new folder.")
-    return found
-
-
-def _make_room(folder: Path, recipe: Recipe) -> None:
-    """Make the folder, or take out of it what an unfinished growth of the recipe has left."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / _SUITE).unlink(missing_ok=True)
-        for step in recipe.marks:
-            place = folder_of(folder, step)
-            for leftover in (place, partial_of(place)):
-                if leftover.exists():
-                    shutil.rmtree(leftover)
-    except OSError as failure:
-        raise SuiteError(
-            f"cannot be written ({failure.strerror or failure})",
-            where=folder,
-            fix="Give another folder.",
-        ) from None
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a whole file or none."""
-    partial = partial_of(path)
-    partial.write_text(text + "\n" * (not text.endswith("\n")), encoding="utf-8")
-    partial.replace(path)
+    suite = suite_of(folder, f"{recipe.world} world, seed {recipe.seed}", training.states)
+    write_whole(folder / SUITE, suite.to_yaml(relative_to=folder.absolute()))

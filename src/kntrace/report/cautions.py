@@ -188,6 +188,15 @@ def _same_weights(run: Run) -> list[Caution]:
 
 
 def _no_steps(run: Run) -> list[Caution]:
+    stages = [stage or "none" for stage in run.suite.stages]
+    if len(stages) > 1:
+        return [
+            Caution(
+                "The checkpoints come from several stages of training.",
+                f"Steps begin anew in each ({_listed(stages)}), so figures show the checkpoints in "
+                "a row, evenly spaced.",
+            )
+        ]
     if all(checkpoint.step is not None for checkpoint in run.suite):
         return []
     return [

@@ -134,5 +134,6 @@ def methods(run: Run, analysis: Analysis) -> tuple[str, ...]:
 def _series(run: Run) -> str:
     steps = [checkpoint.step for checkpoint in run.suite if checkpoint.step is not None]
     many = "checkpoint" if len(run.suite) == 1 else "checkpoints"
-    span = f" (steps {min(steps):,} to {max(steps):,})" if len(steps) > 1 else ""
+    known = len(steps) > 1 and len(run.suite.stages) == 1
+    span = f" (steps {min(steps):,} to {max(steps):,})" if known else ""
     return f"{len(run.suite)} {many}{span}"

@@ -288,6 +288,15 @@ def check_words(words: Sequence[Word]) -> None:
 def _check_wordings(words: Sequence[Word]) -> None:
     uses = Counter(wording for word in words for wording in word.prompts)
     first = next(iter(uses))
+    # Names are compared once each, not once for every word that lacks one.
+    alike = {
+        wording: {
+            other
+            for other in uses
+            if uses[other] > uses[wording] and nearest(wording, [other], cutoff=0.75)
+        }
+        for wording in uses
+    }
     for word in words:
         if len(word.prompts) == len(uses):
             continue
@@ -295,7 +304,7 @@ def _check_wordings(words: Sequence[Word]) -> None:
         for wording in word.prompts:
             # A wording of few words with nearly the name of a more common one is a slip: it
             # would quietly add columns to the scores that are empty for all other words.
-            common = [other for other in absent if uses[other] > uses[wording]]
+            common = [other for other in absent if other in alike[wording]]
             guess = nearest(wording, common, cutoff=0.75)
             if guess is not None:
                 raise Fault(

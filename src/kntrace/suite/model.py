@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ from typing import Any
 from kntrace.documents import DataPath, Fault, clean_text, one_name, write_yaml
 from kntrace.errors import SuiteError
 
-__all__ = ["CONFIG", "GGUF", "LARGEST", "Checkpoint", "Suite", "check_series"]
+__all__ = ["CONFIG", "GGUF", "LARGEST", "Checkpoint", "Suite", "check_series", "order"]
 
 LARGEST = 2**63 - 1
 """The largest step or number of tokens: they are stored in 64 bits."""
@@ -43,6 +44,9 @@ class Checkpoint:
         Absolute path of a folder or of a GGUF file, or the id of a hub repository.
     revision
         Branch, tag or commit in the repository; None for a folder or file.
+    stage
+        The part of training in which the step counts (`stage2`), where steps begin anew in
+        each; None if there is but one.
     """
 
     label: str
@@ -50,6 +54,7 @@ class Checkpoint:
     tokens: int | None
     source: str
     revision: str | None
+    stage: str | None = None
 
     @property
     def gguf(self) -> bool:
@@ -71,25 +76,34 @@ class Checkpoint:
     def identity(self) -> tuple[str | int | None, ...]:
         """What makes it this checkpoint. A folder may be moved, so its path is no part of it."""
         hub = (None, None) if self.revision is None else (self.source, self.revision)
-        return (self.label, self.step, self.tokens, *hub)
+        # Runs made before there were stages have digests without them.
+        stage = () if self.stage is None else (self.stage,)
+        return (self.label, self.step, self.tokens, *hub, *stage)
+
+    @property
+    def when(self) -> str:
+        """Its place in training, in words: `step 10`, or `step 10 of stage2`."""
+        return f"step {self.step}" + (f" of {self.stage}" if self.stage else "")
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Checkpoints of one training run, ordered by step.
+    """Checkpoints of one training run, ordered by stage and step.
 
     Attributes
     ----------
     name
         What reports call it. No part of `digest`.
     checkpoints
-        The checkpoints; put into the order of their steps, which must all differ. If none
-        has a step, their order is the one given.
+        The checkpoints; put into the order of their stages (`stage2` before `stage10`, none
+        before any) and in each of their steps, which must differ there. If none has a step,
+        their order is the one given.
 
     Raises
     ------
     SuiteError
-        If there is none, if a label or a step occurs twice, or if only some have a step.
+        If there is none, if a label or, in one stage, a step occurs twice, or if only some
+        have a step.
     """
 
     name: str
@@ -106,14 +120,18 @@ class Suite:
             raise SuiteError(
                 fault.says, where=f"suite {self.name}", expected=fault.expected, fix=fault.fix
             ) from None
-        in_order = sorted(self.checkpoints, key=lambda item: item.step or 0)
-        object.__setattr__(self, "checkpoints", tuple(in_order))
+        object.__setattr__(self, "checkpoints", tuple(sorted(self.checkpoints, key=order)))
 
     def __len__(self) -> int:
         return len(self.checkpoints)
 
     def __iter__(self) -> Iterator[Checkpoint]:
         return iter(self.checkpoints)
+
+    @property
+    def stages(self) -> tuple[str | None, ...]:
+        """The stages that occur, in order; (None,) if there are none."""
+        return tuple(dict.fromkeys(item.stage for item in self))
 
     @cached_property
     def digest(self) -> str:
@@ -175,12 +193,22 @@ class Suite:
         return write_yaml({"name": self.name, "checkpoints": entries})
 
 
+def order(checkpoint: Checkpoint) -> tuple[Any, ...]:
+    """Sort by stage, then by step; the numbers in a stage's name count as numbers."""
+    parts = re.split(r"([0-9]+)", checkpoint.stage or "")
+    named = [
+        ("", len(part.lstrip("0")), part.lstrip("0")) if place % 2 else (part, 0, "")
+        for place, part in enumerate(parts)
+    ]
+    return named, checkpoint.step or 0
+
+
 def check_series(checkpoints: Sequence[Checkpoint]) -> None:
     """Raise a `Fault` unless these checkpoints can be one series."""
     if not checkpoints:
         raise Fault("no checkpoints", expected="at least one", whole=True)
     labels: set[str] = set()
-    at: dict[int, str] = {}
+    at: dict[tuple[str | None, int], str] = {}
     for place, item in enumerate(checkpoints):
         path = ("checkpoints", place)
         _check_texts(item, path)
@@ -192,20 +220,24 @@ def check_series(checkpoints: Sequence[Checkpoint]) -> None:
                 whole=True,
             )
         labels.add(item.label)
+        if item.step is None and item.stage is not None:
+            says = f"{item.label} has the stage {item.stage}, but no step"
+            raise Fault(says, path=path, expected="a step in it", whole=True)
         if item.step is None:
             continue
         if not 0 <= item.step <= LARGEST:
             says = f"{item.label} is at step {item.step}"
             raise Fault(says, path=path, expected=f"a step from 0 to {LARGEST}", whole=True)
-        if item.step in at:
+        key = (item.stage, item.step)
+        if key in at:
             raise Fault(
-                f"{at[item.step]} and {item.label} are both at step {item.step}",
+                f"{at[key]} and {item.label} are both at {item.when}",
                 path=path,
                 expected="one checkpoint a step",
                 fix="Leave one of the two out.",
                 whole=True,
             )
-        at[item.step] = item.label
+        at[key] = item.label
     _refuse_gaps(checkpoints, known=len(at))
 
 
@@ -213,7 +245,10 @@ def _check_texts(checkpoint: Checkpoint, path: DataPath) -> None:
     for what, text, check in (
         ("label", checkpoint.label, one_name),
         ("source", checkpoint.source, clean_text),
+        ("stage", checkpoint.stage, one_name),
     ):
+        if text is None:
+            continue
         try:
             check(text)
         except Fault as fault:
@@ -236,17 +271,17 @@ def _refuse_gaps(checkpoints: Sequence[Checkpoint], known: int) -> None:
 
 
 def _changes(mine: Checkpoint, theirs: Checkpoint) -> Iterator[str]:
-    for name in ("step", "tokens"):
+    for name in ("stage", "step", "tokens"):
         before, after = getattr(mine, name), getattr(theirs, name)
         if before != after:
             yield f"{name} of {mine.label}: {before} -> {after}"
-    if mine.identity[3:] != theirs.identity[3:]:
+    if mine.identity[3:5] != theirs.identity[3:5]:
         yield f"source of {mine.label}: {mine.place} -> {theirs.place}"
 
 
 def _entry(checkpoint: Checkpoint, relative_to: str | Path | None) -> dict[str, Any]:
     entry: dict[str, Any] = {"label": checkpoint.label}
-    for name in ("step", "tokens"):
+    for name in ("stage", "step", "tokens"):
         if getattr(checkpoint, name) is not None:
             entry[name] = getattr(checkpoint, name)
     if checkpoint.revision is not None:

@@ -1,0 +1,87 @@
+"""`kntrace run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import kntrace
+from kntrace.cli.options import AsJson, Quiet, Steps, StudyName, SuiteName, Threads
+from kntrace.cli.printing import bars, print_json, say, tell
+
+__all__ = ["run_sweep"]
+
+
+def run_sweep(
+    study: StudyName,
+    suite: SuiteName,
+    folder: Annotated[Path, typer.Option("--out", help="The run folder; resumed if it exists.")],
+    steps: Steps = None,
+    groups: Annotated[
+        Path | None, typer.Option(help="Groups file, for a plain {word: [questions]} study.")
+    ] = None,
+    rule: Annotated[str, typer.Option(help="Integration rule.")] = "adaptive",
+    nodes: Annotated[int, typer.Option(min=1, help="Points of a fixed rule.")] = 8,
+    tolerance: Annotated[
+        float, typer.Option(help="Relative error at which the rule `adaptive` stops.")
+    ] = 1e-3,
+    site: Annotated[str, typer.Option(help="Which tensor is the neuron.")] = "post_activation",
+    objective: Annotated[
+        str,
+        typer.Option(help="What is attributed: probability, log_probability or logit_difference."),
+    ] = "probability",
+    baseline: Annotated[
+        str, typer.Option(help="Where paths start: zero, mean, or FILE.npy (layer, neuron).")
+    ] = "zero",
+    answer_tokens: Annotated[
+        str, typer.Option(help="Answers of several tokens: error, first, mean or joint.")
+    ] = "error",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="Number format: float32, float64; on a GPU also tf32, bfloat16, float16."
+        ),
+    ] = "float32",
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
+    threads: Threads = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score every neuron of every checkpoint for every word. Run again to resume."""
+    from kntrace.archive import convergence
+
+    named = baseline in ("zero", "mean")
+    settings = kntrace.Settings.of(
+        rule=rule,
+        nodes=nodes,
+        tolerance=tolerance,
+        site=site,
+        objective=objective,
+        answer_tokens=answer_tokens,
+        baseline=baseline if named else "zero",
+        dtype=dtype,
+    )
+    loaded = kntrace.load_study(study, groups=groups)
+    series = kntrace.load_suite(suite, steps=steps)
+    tell(f"{len(loaded.words)} words x {len(series)} checkpoints into {folder}")
+    with bars(quiet) as progress:
+        finished = kntrace.run(
+            loaded,
+            series,
+            folder,
+            settings=settings,
+            baseline=None if named else baseline,
+            device=device,
+            threads=threads,
+            progress=progress,
+        )
+        paths = convergence(finished, progress=progress)
+    if as_json:
+        missing = len(finished.missing())
+        print_json({"run": finished.path, "missing": missing, "unconverged": paths.missed})
+        return
+    if paths.missed:
+        say(f"Careful: {paths.warning}")
+    say(f"Done: {finished.path}. Next: kntrace analyse {finished.path}")

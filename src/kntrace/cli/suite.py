@@ -1,0 +1,173 @@
+"""`kntrace suite`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from kntrace.cli.options import AsJson, Steps
+from kntrace.cli.printing import out, print_json, say, tell
+
+if TYPE_CHECKING:
+    from kntrace.suite import Checkpoint, Found, Weights
+
+__all__ = ["show_suite"]
+
+_SHOWN = 8
+
+
+def show_suite(
+    suite: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SUITE]",
+            help="Folder, suite.yaml, hub id, or a pattern of ids with *; without it, the table "
+            "of known suites.",
+        ),
+    ] = None,
+    steps: Steps = None,
+    stage: Annotated[
+        str | None, typer.Option(help="Only this stage, where steps begin anew in each.")
+    ] = None,
+    pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="How to read other names: a regular expression with groups named step, tokens "
+            "and stage."
+        ),
+    ] = None,
+    sizes: Annotated[
+        bool,
+        typer.Option("--sizes", help="Ask the hub for sizes and formats: a request a checkpoint."),
+    ] = False,
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="Write what is listed as a suite file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the checkpoints of a series, or the series that are known."""
+    from kntrace.suite import check_revisions, find_suite, find_weights
+
+    if suite is None:
+        _show_known(as_json)
+        return
+    found = find_suite(suite, steps=steps, stage=stage, pattern=pattern)
+    commits = found.commits or check_revisions(found.checkpoints)
+    weights = find_weights(found.checkpoints, commits, ask=sizes)
+    rows = [_row(item, weights[item.label], commits.get(item.label)) for item in found.checkpoints]
+    if as_json:
+        print_json(
+            {
+                "name": found.name,
+                "checkpoints": rows,
+                "aside": found.aside,
+                "notes": found.notes,
+            }
+        )
+    else:
+        _show(found, rows)
+    # What can be listed may yet be no series, which is wrong input for all that comes after.
+    series = found.suite
+    series.check_present()
+    if out_file is not None:
+        out_file.write_text(series.to_yaml(relative_to=out_file.parent), encoding="utf-8")
+        tell(f"{len(series)} checkpoints in {out_file}")
+
+
+def _row(checkpoint: Checkpoint, weights: Weights, commit: str | None) -> dict[str, Any]:
+    return {
+        "label": checkpoint.label,
+        "stage": checkpoint.stage,
+        "step": checkpoint.step,
+        "tokens": checkpoint.tokens,
+        "source": checkpoint.source,
+        "revision": checkpoint.revision,
+        "commit": commit,
+        "bytes": weights.bytes,
+        "format": weights.format,
+        "cached": weights.cached,
+    }
+
+
+_COLUMNS = {
+    "label": "label",
+    "stage": "stage",
+    "step": "step",
+    "tokens": "tokens seen",
+    "revision": "revision",
+    "bytes": "size",
+    "format": "format",
+    "cached": "here",
+}
+
+
+def _show(found: Found, rows: Sequence[dict[str, Any]]) -> None:
+    """Print the checkpoints, without the columns that say nothing."""
+    said = {name for row in rows for name, value in row.items() if value is not None}
+    if all(row["revision"] in (row["label"], None) for row in rows):
+        said.discard("revision")
+    if all(row["revision"] is None for row in rows):
+        said.discard("cached")
+    names = [name for name in _COLUMNS if name in said]
+    table = Table(title=found.name, box=None, title_justify="left")
+    for name in names:
+        right = name in ("step", "tokens", "bytes")
+        table.add_column(_COLUMNS[name], justify="right" if right else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(_cell(name, row[name]) for name in names))
+    out.print(table)
+    if found.aside:
+        more = f" and {len(found.aside) - _SHOWN} more" if len(found.aside) > _SHOWN else ""
+        say(f"Not of the series: {', '.join(found.aside[:_SHOWN])}{more}.")
+    for note in found.notes:
+        say(note)
+
+
+def _cell(name: str, value: Any) -> str:
+    from rich.markup import escape
+
+    if value is None:
+        return ""
+    if name == "cached":
+        return "yes" if value else "no"
+    if name == "bytes":
+        return _size(value)
+    if name in ("step", "tokens"):
+        return f"{value:,}"
+    return escape(str(value))
+
+
+def _size(count: int) -> str:
+    """Write a size in bytes shortly: 12 B, 3.4 MB, 12.1 GB."""
+    size, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+
+
+def _show_known(as_json: bool) -> None:
+    from kntrace.suite import known_suites
+
+    suites = known_suites()
+    if as_json:
+        print_json([{**suite.model_dump(), "ids": suite.ids} for suite in suites])
+        return
+    for suite in suites:
+        licence = suite.licence or "see the repositories for the licence"
+        say(f"{suite.name} ({suite.sizes}; {licence})")
+        for repositories in suite.repositories:
+            say(f"    {repositories}")
+        say(f"    checkpoints: {suite.revisions}")
+        if suite.final is not None:
+            say(f"    final model: {suite.final}")
+        if suite.note is not None:
+            say(f"    {suite.note}")
+        for fault in suite.faults:
+            say(f"    fault: {fault.repositories}: {fault.what}")
+        say(f"    {suite.source}")

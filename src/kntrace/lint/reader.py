@@ -1,0 +1,143 @@
+"""A checkpoint's tokenizer, without its weights, and what it makes of a prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer
+
+from kntrace.errors import ModelError, SuiteError
+from kntrace.lint.views import Asked
+from kntrace.models.load import _explained, _quiet
+from kntrace.models.tokens import Encoded, encode
+from kntrace.suite import Checkpoint
+from kntrace.suite.model import CONFIG
+
+__all__ = ["Read", "Reader", "load_reader"]
+
+# The ends of class names that predict the next token, not a masked one.
+_CAUSAL = ("ForCausalLM", "LMHeadModel")
+# Above this, a tokenizer's longest input is a way of saying that it knows none.
+_NO_LIMIT = 10**9
+
+
+@dataclass(frozen=True)
+class Read:
+    """A prompt as the model reads it.
+
+    Attributes
+    ----------
+    asked
+        The prompt in words.
+    encoded
+        Its tokens and the answer's; None if they cannot be made out.
+    failure
+        Why they cannot.
+    """
+
+    asked: Asked
+    encoded: Encoded | None
+    failure: ModelError | None = None
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A tokenizer and what is known of its model.
+
+    Attributes
+    ----------
+    tokenizer
+        The Hugging Face tokenizer.
+    longest
+        Tokens that the model can read at once; None if it does not say.
+    masked
+        Whether the model fills in a masked token, instead of going on with a text.
+    """
+
+    tokenizer: Any
+    longest: int | None
+    masked: bool
+
+    def read(self, asked: Asked, form: str) -> Read:
+        """Tokenise a prompt with its answer, at the mask where the model has one."""
+        try:
+            if self.masked:
+                return Read(asked, self._at_mask(asked.prompt, asked.word.answer))
+            return Read(asked, encode(self.tokenizer, asked.prompt, asked.word.answer, form))
+        except ModelError as failure:
+            return Read(asked, None, failure)
+
+    def plain(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text by itself, without special ones around it."""
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def around(self) -> tuple[str, ...]:
+        """The special tokens that the tokenizer puts around a text of its own accord."""
+        text = "a"
+        ids, plain = list(self.tokenizer(text)["input_ids"]), list(self.plain(text))
+        for start in range(len(ids) - len(plain) + 1):
+            if ids[start : start + len(plain)] == plain:
+                del ids[start : start + len(plain)]
+                return tuple(self.tokenizer.convert_ids_to_tokens(ids))
+        return ()
+
+    def shown(self, ids: tuple[int, ...]) -> str:
+        """Show tokens as the text each of them stands for, blanks included."""
+        return " + ".join(repr(self.tokenizer.decode([token])) for token in ids)
+
+    def _at_mask(self, prompt: str, answer: str) -> Encoded:
+        """Tokenise a prompt with a mask, and the answer as it would stand in the mask's place."""
+        mask = self.tokenizer.mask_token
+        ids = tuple(self.tokenizer(prompt)["input_ids"])
+        if prompt.count(mask) != 1 or ids.count(self.tokenizer.mask_token_id) != 1:
+            raise ModelError(f"{prompt.count(mask)} masks", expected="exactly one")
+        place = ids.index(self.tokenizer.mask_token_id)
+        after = len(ids) - place - 1
+        whole = tuple(self.tokenizer(prompt.replace(mask, answer.strip()))["input_ids"])
+        if whole[:place] != ids[:place] or whole[len(whole) - after :] != ids[place + 1 :]:
+            raise ModelError(
+                f"the answer {answer!r} melts into its neighbours when it is put in the mask's "
+                "place",
+                fix="Put blanks around the mask.",
+            )
+        found = whole[place : len(whole) - after]
+        unknown = self.tokenizer.unk_token_id
+        if not found or (unknown is not None and unknown in found):
+            raise ModelError(
+                f"the answer {answer!r} is unknown to the tokenizer",
+                expected="a word of its vocabulary",
+            )
+        return Encoded(ids, found)
+
+
+def load_reader(checkpoint: Checkpoint) -> Reader:
+    """Load tokenizer and configuration of one checkpoint, and no weights.
+
+    Raises
+    ------
+    SuiteError
+        If the folder, repository or revision is absent, unreadable or gated.
+    """
+    where = f"checkpoint {checkpoint.label}"
+    options: dict[str, Any] = {"trust_remote_code": False}
+    if checkpoint.revision is not None:
+        options["revision"] = checkpoint.revision
+    elif not Path(checkpoint.source, CONFIG).is_file():
+        raise SuiteError(
+            f"no {CONFIG} in {checkpoint.source}",
+            where=where,
+            expected="a Hugging Face model folder",
+        )
+    with _quiet(), _explained(where, checkpoint):
+        config = AutoConfig.from_pretrained(checkpoint.source, **options)
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint.source, **options)
+    masked = tokenizer.mask_token is not None and not any(
+        str(name).endswith(_CAUSAL) for name in config.architectures or ()
+    )
+    longest = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if masked and tokenizer.model_max_length < _NO_LIMIT:
+        # Some masked models keep position embeddings that no token may use.
+        longest = min(longest or _NO_LIMIT, tokenizer.model_max_length)
+    return Reader(tokenizer, longest, masked)
