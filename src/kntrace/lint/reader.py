@@ -63,9 +63,8 @@ class Reader:
     def read(self, asked: Asked, form: str) -> Read:
         """Tokenise a prompt with its answer, at the mask where the model has one."""
         try:
-            if self.masked:
-                return Read(asked, self._at_mask(asked.prompt, asked.word.answer))
-            return Read(asked, encode(self.tokenizer, asked.prompt, asked.word.answer, form))
+            prompt, answer = asked.prompt, asked.word.answer
+            return Read(asked, encode(self.tokenizer, prompt, answer, form, masked=self.masked))
         except ModelError as failure:
             return Read(asked, None, failure)
 
@@ -86,30 +85,6 @@ class Reader:
     def shown(self, ids: tuple[int, ...]) -> str:
         """Show tokens as the text each of them stands for, blanks included."""
         return " + ".join(repr(self.tokenizer.decode([token])) for token in ids)
-
-    def _at_mask(self, prompt: str, answer: str) -> Encoded:
-        """Tokenise a prompt with a mask, and the answer as it would stand in the mask's place."""
-        mask = self.tokenizer.mask_token
-        ids = tuple(self.tokenizer(prompt)["input_ids"])
-        if prompt.count(mask) != 1 or ids.count(self.tokenizer.mask_token_id) != 1:
-            raise ModelError(f"{prompt.count(mask)} masks", expected="exactly one")
-        place = ids.index(self.tokenizer.mask_token_id)
-        after = len(ids) - place - 1
-        whole = tuple(self.tokenizer(prompt.replace(mask, answer.strip()))["input_ids"])
-        if whole[:place] != ids[:place] or whole[len(whole) - after :] != ids[place + 1 :]:
-            raise ModelError(
-                f"the answer {answer!r} melts into its neighbours when it is put in the mask's "
-                "place",
-                fix="Put blanks around the mask.",
-            )
-        found = whole[place : len(whole) - after]
-        unknown = self.tokenizer.unk_token_id
-        if not found or (unknown is not None and unknown in found):
-            raise ModelError(
-                f"the answer {answer!r} is unknown to the tokenizer",
-                expected="a word of its vocabulary",
-            )
-        return Encoded(ids, found)
 
 
 def load_reader(checkpoint: Checkpoint) -> Reader:
