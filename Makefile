@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 OUT    ?= demo
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs bench validate clean
+.PHONY: help install demo test check docs bench validate kjv clean
 
 help:  ## list these verbs
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -39,6 +39,9 @@ bench: install  ## time the engine against the ways of others (about 10 to 30 mi
 
 validate: install  ## the statistic on grown worlds with known truth (about 2 minutes a suite, 9 suites)
 	$(BIN)/python benchmarks/validate.py
+
+kjv: install  ## grow a model on the King James Bible and study its words (needs Debian's bible-kjv; about 15 minutes)
+	KNTRACE=$(BIN)/kntrace examples/kjv/run.sh kjv
 
 clean:  ## remove what make made, the environment included
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
