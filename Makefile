@@ -7,7 +7,7 @@ OUT    ?= demo
 BENCH  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs bench validate validate-model validate-worlds clean
+.PHONY: help install demo test check docs bench validate validate-model validate-worlds kjv clean
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ validate-model: install  ## fast against slow on a pretrained model (fetches llm
 
 validate-worlds: install  ## the statistic on grown worlds with known truth (about 2 minutes a suite, 9 suites)
 	$(BIN)/python benchmarks/validate.py
+
+kjv: install  ## grow a model on the King James Bible and study its words (needs Debian's bible-kjv; about 15 minutes)
+	KNTRACE=$(BIN)/kntrace examples/kjv/run.sh kjv
 
 clean:  ## remove what make made, the environment included
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
