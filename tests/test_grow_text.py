@@ -144,7 +144,7 @@ def test_a_long_text_is_never_held_whole(tmp_path):
         (b"", "there is no text"),
     ],
 )
-@pytest.mark.parametrize("size", [7, 2**18])
+@pytest.mark.parametrize("size", [7, 2**15])
 def test_what_is_no_text_is_named_with_its_place(content, says, size, tmp_path, monkeypatch):
     monkeypatch.setattr("kntrace.grow.text._BYTES", size)
     (tmp_path / "bad.txt").write_bytes(content)

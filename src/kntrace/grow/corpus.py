@@ -20,7 +20,7 @@ from kntrace.progress import Progress
 
 __all__ = ["Windows", "id_type", "write_tokens"]
 
-_AT_ONCE = 8
+_AT_ONCE = 64
 _MOST_HELD_OUT = 512
 
 
@@ -43,7 +43,7 @@ def write_tokens(
     last, done = 0, 0
     with partial.open("wb") as out:
         while batch := list(islice(pieces, _AT_ONCE)):
-            encoded = tokenizer.backend_tokenizer.encode_batch(
+            encoded = tokenizer.backend_tokenizer.encode_batch_fast(
                 [piece for _, piece in batch], add_special_tokens=False
             )
             for (number, piece), tokens in zip(batch, encoded, strict=True):

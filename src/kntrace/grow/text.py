@@ -14,7 +14,7 @@ from kntrace.progress import Progress
 
 __all__ = ["FileFacts", "Text"]
 
-_BYTES = 2**18
+_BYTES = 2**15
 
 # Between two letters the end of a line, or else the place before a space: no byte-level tokenizer
 # reads across it, so a text that is cut there gives the same tokens as the whole.
@@ -88,7 +88,7 @@ class Text:
         return facts
 
     def pieces(self) -> Iterator[tuple[int, str]]:
-        """Give each file's number and, of some 200 kB each, its pieces in order.
+        """Give each file's number and, of some 30 kB each, its pieces in order.
 
         A piece ends at the end of a line, or before a space, where there is one.
         """
