@@ -770,6 +770,8 @@ def test_a_grown_suite_runs_from_the_hub(hub: HubServer, tiny_suite: Any, tmp_pa
     commits = hub.repositories["owner/tiny"].branches
     fetched = {name for name, commit in commits.items() if hub.count(f"/{commit}/", "GET")}
     assert fetched == {"step0", "step100", "main"}  # main is step 100 once more
+    kept = json.loads((tmp_path / "run" / "provenance.json").read_text())["checkpoints"]
+    assert {one["commit"] for one in kept.values()} == {commits["step0"], commits["step100"]}
     # Again, offline: nothing to do, and nothing asked.
     hub.requests.clear()
     code, _, said = kntrace(hub, tmp_path / "home", *arguments, "--json", HF_HUB_OFFLINE="1")

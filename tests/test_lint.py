@@ -350,6 +350,33 @@ def test_words_that_the_model_does_not_know(tiny_suite):
     assert {word for word, rank in best.items() if rank >= 1}
 
 
+def test_masked_models_are_asked_at_the_mask(tmp_path):
+    """Two prompts of one length whose masks stand in different places, against the model itself."""
+    import torch
+
+    from kntrace.lint.answers import answer_all
+    from kntrace.lint.reader import load_reader
+    from kntrace.lint.views import TokenView
+    from test_masked import make, masked_tokenizer
+
+    model, tokenizer = make("bert", torch.float32), masked_tokenizer()
+    model.save_pretrained(tmp_path / "step7")
+    tokenizer.save_pretrained(tmp_path / "step7")
+    groups = {"a": {"w10": ["w9 [MASK] w7"]}, "b": {"w11": ["[MASK] w20 w21"]}}
+    asked = study(groups, template=None)
+    suite = load_suite(tmp_path)
+    view = TokenView(asked, load_reader(suite.checkpoints[0]))
+    for one, ids, place, answer in zip(
+        answer_all(model, view.read), ([1, 9, 3, 7, 2], [1, 3, 20, 21, 2]), (2, 1), (10, 11),
+        strict=True,
+    ):  # fmt: skip
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0, place]
+        assert one.probability == pytest.approx(float(logits.softmax(-1)[answer]), rel=1e-5)
+        assert one.rank == int((logits > logits[answer]).sum())
+    assert check_study(asked, suite, answers=True, top=1).checkpoint == "step7"
+
+
 def test_probabilities_do_not_depend_on_what_else_is_asked(tiny_suite):
     from kntrace.lint.answers import answer_all
     from kntrace.lint.reader import load_reader

@@ -54,8 +54,7 @@ def make(name, dtype=torch.float64):
     return model.eval()
 
 
-@pytest.fixture(scope="module")
-def tokenizer() -> PreTrainedTokenizerFast:
+def masked_tokenizer() -> PreTrainedTokenizerFast:
     special = {"[PAD]": 0, "[CLS]": 1, "[SEP]": 2, "[MASK]": 3, "[UNK]": 4}
     words = special | {f"w{i}": i for i in range(5, VOCABULARY)}
     plain = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
@@ -71,6 +70,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
         cls_token="[CLS]",
         sep_token="[SEP]",
     )
+
+
+@pytest.fixture(name="tokenizer", scope="module")
+def _tokenizer() -> PreTrainedTokenizerFast:
+    return masked_tokenizer()
 
 
 def by_hand(model, ids, place, target, layer, down):

@@ -181,7 +181,7 @@ class Engine:
         total = np.zeros((self.layers, self.width))
         # One by one, so that the mean does not depend on how prompts are grouped.
         for one in encoded:
-            total += self._replay.record([one]).activation[0].double().cpu().numpy()
+            total += self._replay.record([one]).activation[0].cpu().double().numpy()
         return (total / len(encoded)).astype(np.float32)
 
     def attribute_many(self, encoded: Sequence[Encoded]) -> list[Attribution]:

@@ -26,8 +26,8 @@ def answer_all(
     Returns
     -------
     tuple of Answered
-        The probability of the whole answer, each token after those before it, and the rank of
-        its first token.
+        The probability of the whole answer, each token after those before it or at the mask,
+        and the rank of its first token.
 
     Notes
     -----
@@ -36,8 +36,10 @@ def answer_all(
     """
     by_length: dict[tuple[int, int], list[int]] = defaultdict(list)
     for place, read in enumerate(reads):
-        if read.encoded is not None:
-            by_length[len(read.encoded.ids), len(read.encoded.answer)].append(place)
+        encoded = read.encoded
+        # Several tokens at one mask are an error that another rule names.
+        if encoded is not None and (encoded.mask is None or len(encoded.answer) == 1):
+            by_length[len(encoded.ids), len(encoded.answer)].append(place)
     total = sum(map(len, by_length.values()))
     found: dict[int, Answered] = {}
     for (length, tokens), places in sorted(by_length.items()):
@@ -53,8 +55,11 @@ def _answer(model: Any, reads: Sequence[Read]) -> list[Answered]:
     device = next(model.parameters()).device
     encoded = [read.encoded for read in reads if read.encoded is not None]
     answers = torch.tensor([one.answer for one in encoded], device=device)
-    ids = torch.tensor([one.ids + one.answer[:-1] for one in encoded], device=device)
-    logits = model(input_ids=ids).logits[:, -answers.shape[1] :].float()
+    ids = torch.tensor([one.sequence for one in encoded], device=device)
+    starts = torch.tensor([one.position for one in encoded], device=device)
+    places = starts[:, None] + torch.arange(answers.shape[1], device=device)
+    rows = torch.arange(len(ids), device=device)[:, None]
+    logits = model(input_ids=ids).logits[rows, places].float()
     log_p = logits.log_softmax(-1).gather(2, answers[..., None]).sum((1, 2))
     first = logits[:, 0]
     ranks = (first > first.gather(1, answers[:, :1])).sum(1)

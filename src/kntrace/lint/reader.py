@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer
-
-from kntrace.errors import ModelError, SuiteError
+from kntrace.errors import ModelError
 from kntrace.lint.views import Asked
-from kntrace.models.load import _explained, _quiet
+from kntrace.models.feedforward import reads_both_ways
+from kntrace.models.load import load_tokenizer
 from kntrace.models.tokens import Encoded, encode
 from kntrace.suite import Checkpoint
-from kntrace.suite.model import CONFIG
 
 __all__ = ["Read", "Reader", "load_reader"]
 
-# The ends of class names that predict the next token, not a masked one.
-_CAUSAL = ("ForCausalLM", "LMHeadModel")
 # Above this, a tokenizer's longest input is a way of saying that it knows none.
 _NO_LIMIT = 10**9
 
@@ -95,22 +90,8 @@ def load_reader(checkpoint: Checkpoint) -> Reader:
     SuiteError
         If the folder, repository or revision is absent, unreadable or gated.
     """
-    where = f"checkpoint {checkpoint.label}"
-    options: dict[str, Any] = {"trust_remote_code": False}
-    if checkpoint.revision is not None:
-        options["revision"] = checkpoint.revision
-    elif not Path(checkpoint.source, CONFIG).is_file():
-        raise SuiteError(
-            f"no {CONFIG} in {checkpoint.source}",
-            where=where,
-            expected="a Hugging Face model folder",
-        )
-    with _quiet(), _explained(where, checkpoint):
-        config = AutoConfig.from_pretrained(checkpoint.source, **options)
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint.source, **options)
-    masked = tokenizer.mask_token is not None and not any(
-        str(name).endswith(_CAUSAL) for name in config.architectures or ()
-    )
+    config, tokenizer = load_tokenizer(checkpoint)
+    masked = reads_both_ways(config)
     longest = getattr(config.get_text_config(), "max_position_embeddings", None)
     if masked and tokenizer.model_max_length < _NO_LIMIT:
         # Some masked models keep position embeddings that no token may use.

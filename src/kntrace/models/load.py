@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from safetensors import SafetensorError
 from torch import Tensor
@@ -22,7 +23,7 @@ from kntrace.models.feedforward import reads_both_ways
 from kntrace.models.gguf import check_packages, quiet_unpacking, refuse_unread, unpacking
 from kntrace.suite import Checkpoint
 
-__all__ = ["DTYPES", "LoadedCheckpoint", "fingerprint", "load_checkpoint"]
+__all__ = ["DTYPES", "LoadedCheckpoint", "fingerprint", "load_checkpoint", "load_tokenizer"]
 
 DTYPES = {
     "float32": torch.float32,
@@ -130,15 +131,14 @@ def load_checkpoint(
     wide = torch.float64 if dtype == "float64" else torch.float32
     source, options = _source(checkpoint, where)
     bar = quiet_unpacking() if checkpoint.gguf else nullcontext()
+    config, tokenizer = load_tokenizer(checkpoint)
+    if config.is_encoder_decoder:
+        raise ModelError(
+            "an encoder-decoder model: its answer depends on two stacks of neurons",
+            where=where,
+            expected="a decoder-only or a masked language model",
+        )
     with _quiet(), bar, _explained(where, checkpoint):
-        config = AutoConfig.from_pretrained(source, **options)
-        if config.is_encoder_decoder:
-            raise ModelError(
-                "an encoder-decoder model: its answer depends on two stacks of neurons",
-                where=where,
-                expected="a decoder-only or a masked language model",
-            )
-        tokenizer = AutoTokenizer.from_pretrained(source, **options)
         if checkpoint.gguf:
             options |= unpacking()
         kind = AutoModelForMaskedLM if reads_both_ways(config) else AutoModelForCausalLM
@@ -158,8 +158,24 @@ def load_checkpoint(
         hashes,
         fingerprint(hashes),
         _architecture(config),
-        getattr(config, "_commit_hash", None) if checkpoint.revision is not None else None,
+        _commit(checkpoint),
     )
+
+
+def load_tokenizer(checkpoint: Checkpoint) -> tuple[Any, Any]:
+    """Load configuration and tokenizer of one revision, and no weights.
+
+    Raises
+    ------
+    SuiteError
+        If the folder, file, repository or revision is absent, unreadable or gated.
+    """
+    where = f"checkpoint {checkpoint.label}"
+    source, options = _source(checkpoint, where)
+    bar = quiet_unpacking() if checkpoint.gguf else nullcontext()
+    with _quiet(), bar, _explained(where, checkpoint):
+        config = AutoConfig.from_pretrained(source, **options)
+        return config, AutoTokenizer.from_pretrained(source, **options)
 
 
 def _source(checkpoint: Checkpoint, where: str) -> tuple[str, dict[str, Any]]:
@@ -178,6 +194,19 @@ def _source(checkpoint: Checkpoint, where: str) -> tuple[str, dict[str, Any]]:
         raise SuiteError(f"there is no file {path}", where=where, expected="a GGUF file")
     check_packages(path, where)
     return str(path.parent), options | {"gguf_file": path.name}
+
+
+def _commit(checkpoint: Checkpoint) -> str | None:
+    """The commit that a revision meant when it was loaded, by where the cache keeps its files."""
+    if checkpoint.revision is None:
+        return None
+    kept = try_to_load_from_cache(
+        checkpoint.source,
+        "config.json",
+        revision=checkpoint.revision,
+        cache_dir=constants.HF_HUB_CACHE,
+    )
+    return Path(kept).parent.name if isinstance(kept, str) else None
 
 
 def _architecture(config: Any) -> dict[str, Any]:
