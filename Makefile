@@ -31,9 +31,12 @@ check: install  ## style, types, import order, examples in the docs
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/sphinx-build -q -W --keep-going -b html -d build/doctrees docs build/site
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
-docs: install  ## check that every example in README and docs still runs
+docs: install  ## build the documentation into build/site, and check that its examples run
+	$(BIN)/sphinx-build -q -W --keep-going -b html -d build/doctrees docs build/site
+	@echo "The documentation: build/site/index.html"
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
 bench: install  ## time the engine against the ways of others (about 20 minutes; less with BENCH=--quick)
