@@ -43,8 +43,6 @@ napoleon_use_rtype = False
 html_theme = "furo"
 html_title = "kntrace"
 html_static_path: list[str] = []
-# Nothing of a page is fetched from elsewhere.
-html_theme_options = {"source_repository": "", "footer_icons": []}
 copybutton_exclude = ".linenos, .gp"
 
 # Single backquotes in our docstrings are code, as in Markdown.
