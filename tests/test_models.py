@@ -142,7 +142,7 @@ def test_a_repository_that_is_not_there_is_one_line(monkeypatch, tmp_path):
     missing = Checkpoint(
         label="step0", step=0, tokens=None, source="nobody/nothing-410m", revision="step0"
     )
-    with pytest.raises(SuiteError, match=r"step0: nobody/nothing-410m at revision step0") as caught:
+    with pytest.raises(SuiteError, match=r"step0: nobody/nothing-410m at step0") as caught:
         load_checkpoint(missing)
     assert "\n" not in str(caught.value)
 

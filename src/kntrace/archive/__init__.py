@@ -4,6 +4,7 @@ Nothing else in kntrace imports zarr, and nothing here imports torch.
 """
 
 from kntrace.archive.convergence import Convergence, convergence
+from kntrace.archive.fetched import read_fetched, write_fetched
 from kntrace.archive.folder import writing
 from kntrace.archive.identity import shortlist
 from kntrace.archive.labelled import load_array, save_array
@@ -26,11 +27,13 @@ __all__ = [
     "create_run",
     "load_array",
     "open_run",
+    "read_fetched",
     "resume_run",
     "save_array",
     "shortlist",
     "source_config",
     "source_state",
     "status",
+    "write_fetched",
     "writing",
 ]

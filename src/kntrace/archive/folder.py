@@ -19,6 +19,7 @@ except ImportError:  # pragma: no cover - only where the system is not a POSIX o
 __all__ = [
     "ANALYSIS",
     "BEGUN",
+    "FETCHED",
     "FIGURES",
     "PROVENANCE",
     "SCORES",
@@ -38,6 +39,9 @@ __all__ = [
 STUDY, SUITE, SETTINGS = "study.yaml", "suite.yaml", "settings.yaml"
 SCORES, PROVENANCE = "scores.zarr", "provenance.json"
 ANALYSIS, FIGURES = "analysis", "figures"
+# What the run brought into the cache of the hub and has to delete again. It is written before
+# the archive is there, whose making takes a checkpoint.
+FETCHED = "fetched.json"
 
 # Writers give a file its name only once it is whole; until then the name ends in this.
 _PARTIAL = ".partial"
@@ -45,6 +49,8 @@ _PARTIAL = ".partial"
 # still has it was left by a run that was killed while it was being made.
 BEGUN = SCORES + _PARTIAL
 _LOCK = ".lock"
+# What may lie in a folder that is no run yet.
+_BEFORE = (_LOCK, FETCHED, FETCHED + _PARTIAL)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -106,7 +112,7 @@ def refuse_foreign(path: Path) -> None:
     if not path.exists() or (path / SCORES).is_dir() or (path / BEGUN).is_dir():
         return
     try:
-        foreign = sorted(item.name for item in path.iterdir() if item.name != _LOCK)
+        foreign = sorted(item.name for item in path.iterdir() if item.name not in _BEFORE)
     except OSError as error:
         raise RunError(f"cannot be listed: {error.strerror}", where=path) from error
     if foreign:

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "Quiet", "RunFolder", "Steps", "StudyName", "SuiteName", "Threads", "World"]
+__all__ = [
+    "AllowBin",
+    "AsJson",
+    "Pattern",
+    "Quiet",
+    "RunFolder",
+    "Stage",
+    "Steps",
+    "StudyName",
+    "SuiteName",
+    "Threads",
+    "World",
+]
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -18,7 +30,26 @@ World = Annotated[
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Steps = Annotated[
     str | None,
-    typer.Option(help='Which checkpoints: "paper", "all", or steps such as 0,512,1000.'),
+    typer.Option(
+        help="Which checkpoints: paper (the 20 steps of the paper), all, log:N or linear:N (N of "
+        "them, evenly spaced), every:K (multiples of K), or steps such as 0,512,1000."
+    ),
+]
+Stage = Annotated[str | None, typer.Option(help="Only this stage, where steps begin anew in each.")]
+Pattern = Annotated[
+    str | None,
+    typer.Option(
+        help="How to read other names: a regular expression with groups named step, tokens "
+        "and stage."
+    ),
+]
+AllowBin = Annotated[
+    bool,
+    typer.Option(
+        "--allow-bin",
+        help="Read weights that are there only as .bin files (pickles): their tensors, and no "
+        "programs.",
+    ),
 ]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Study file, or similar-words.")]
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="Folder, suite.yaml or hub id.")]

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 import kntrace
-from kntrace.cli.options import AsJson, Quiet, Steps, StudyName, SuiteName, Threads
+from kntrace.cli.options import (
+    AllowBin,
+    AsJson,
+    Pattern,
+    Quiet,
+    Stage,
+    Steps,
+    StudyName,
+    SuiteName,
+    Threads,
+)
 from kntrace.cli.printing import bars, print_json, say, tell
 
 __all__ = ["run_sweep"]
@@ -19,6 +29,8 @@ def run_sweep(
     suite: SuiteName,
     folder: Annotated[Path, typer.Option("--out", help="The run folder; resumed if it exists.")],
     steps: Steps = None,
+    stage: Stage = None,
+    pattern: Pattern = None,
     groups: Annotated[
         Path | None, typer.Option(help="Groups file, for a plain {word: [questions]} study.")
     ] = None,
@@ -46,6 +58,21 @@ def run_sweep(
     ] = "float32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
     threads: Threads = None,
+    evict: Annotated[
+        bool,
+        typer.Option(
+            "--evict",
+            help="Delete each checkpoint from the hub's cache after use, if this run fetched it.",
+        ),
+    ] = False,
+    allow_bin: AllowBin = False,
+    pin: Annotated[
+        bool,
+        typer.Option(
+            "--pin",
+            help="Where a branch has moved since the run began, go on with the commit it meant.",
+        ),
+    ] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -64,7 +91,7 @@ def run_sweep(
         dtype=dtype,
     )
     loaded = kntrace.load_study(study, groups=groups)
-    series = kntrace.load_suite(suite, steps=steps)
+    series = kntrace.load_suite(suite, steps=steps, stage=stage, pattern=pattern)
     tell(f"{len(loaded.words)} words x {len(series)} checkpoints into {folder}")
     with bars(quiet) as progress:
         finished = kntrace.run(
@@ -76,6 +103,10 @@ def run_sweep(
             device=device,
             threads=threads,
             progress=progress,
+            evict=evict,
+            allow_bin=allow_bin,
+            pin=pin,
+            tell=tell,
         )
         paths = convergence(finished, progress=progress)
     if as_json:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from kntrace.cli.options import AsJson, Steps
+from kntrace.cli.options import AsJson, Pattern, Stage, Steps
 from kntrace.cli.printing import out, print_json, say, tell
 
 if TYPE_CHECKING:
@@ -30,16 +30,8 @@ def show_suite(
         ),
     ] = None,
     steps: Steps = None,
-    stage: Annotated[
-        str | None, typer.Option(help="Only this stage, where steps begin anew in each.")
-    ] = None,
-    pattern: Annotated[
-        str | None,
-        typer.Option(
-            help="How to read other names: a regular expression with groups named step, tokens "
-            "and stage."
-        ),
-    ] = None,
+    stage: Stage = None,
+    pattern: Pattern = None,
     sizes: Annotated[
         bool,
         typer.Option("--sizes", help="Ask the hub for sizes and formats: a request a checkpoint."),
@@ -135,20 +127,12 @@ def _cell(name: str, value: Any) -> str:
     if name == "cached":
         return "yes" if value else "no"
     if name == "bytes":
-        return _size(value)
+        from kntrace.suite.weights import size_in_words
+
+        return size_in_words(value)
     if name in ("step", "tokens"):
         return f"{value:,}"
     return escape(str(value))
-
-
-def _size(count: int) -> str:
-    """Write a size in bytes shortly: 12 B, 3.4 MB, 12.1 GB."""
-    size, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
 
 
 def _show_known(as_json: bool) -> None:

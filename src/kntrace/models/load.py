@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -11,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import constants, try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
@@ -21,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from kntrace.errors import KntraceError, ModelError, SettingsError, SuiteError
 from kntrace.models.feedforward import reads_both_ways
 from kntrace.models.gguf import check_packages, quiet_unpacking, refuse_unread, unpacking
-from kntrace.suite import Checkpoint
+from kntrace.suite import Checkpoint, fetch, format_in, refuse_format
 
 __all__ = ["DTYPES", "LoadedCheckpoint", "fingerprint", "load_checkpoint", "load_tokenizer"]
 
@@ -97,9 +96,15 @@ class LoadedCheckpoint:
 
 
 def load_checkpoint(
-    checkpoint: Checkpoint, *, device: str = "cpu", dtype: str = "float32"
+    checkpoint: Checkpoint,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    allow_bin: bool = False,
 ) -> LoadedCheckpoint:
     """Load model and tokenizer of one revision, and hash every tensor.
+
+    What lies on the hub is fetched first, all of one commit, and read from the cache's folder.
 
     The quantised tensors of a GGUF file are unpacked: what is computed with are the numbers
     that they stand for.
@@ -112,13 +117,19 @@ def load_checkpoint(
         One of `DTYPES`, whatever format the checkpoint was saved in (Pythia's is float16,
         which a CPU computes slowly and coarsely). Formats coarser than float32 are loaded as
         float32; `LoadedCheckpoint.round_to` brings them down.
+    allow_bin
+        Read weights that are there only as pickles (`pytorch_model.bin`): their tensors, and
+        no programs.
 
     Raises
     ------
     SuiteError
-        If the folder, file, repository or revision is absent, unreadable or gated, if weights
+        If the folder, file, repository or revision is absent, unreadable or gated, if the
+        weights are pickles, or of no format that is read, if weights
         are missing (a head tied to the embeddings excepted), or if some are not finite; for a
         GGUF file also if the packages that read it are not installed.
+    HubError
+        If the hub cannot be reached.
     SettingsError
         If device or dtype are not to be had.
     """
@@ -129,9 +140,10 @@ def load_checkpoint(
     where = f"checkpoint {checkpoint.label}"
     # Weights are hashed, and their rounding measured, before they are rounded.
     wide = torch.float64 if dtype == "float64" else torch.float32
-    source, options = _source(checkpoint, where)
+    here = _here(checkpoint, where, allow_bin=allow_bin)
     bar = quiet_unpacking() if checkpoint.gguf else nullcontext()
-    config, tokenizer = load_tokenizer(checkpoint)
+    config, tokenizer = _load_words(checkpoint, here)
+    source, options = here
     if config.is_encoder_decoder:
         raise ModelError(
             "an encoder-decoder model: its answer depends on two stacks of neurons",
@@ -141,6 +153,9 @@ def load_checkpoint(
     with _quiet(), bar, _explained(where, checkpoint):
         if checkpoint.gguf:
             options |= unpacking()
+        else:
+            # Left to choose, transformers asks the hub to convert what is not safetensors.
+            options |= {"use_safetensors": None if allow_bin else True, "weights_only": True}
         kind = AutoModelForMaskedLM if reads_both_ways(config) else AutoModelForCausalLM
         model, report = kind.from_pretrained(
             source, dtype=wide, output_loading_info=True, **options
@@ -158,7 +173,7 @@ def load_checkpoint(
         hashes,
         fingerprint(hashes),
         _architecture(config),
-        _commit(checkpoint),
+        None if checkpoint.revision is None else Path(source).name,
     )
 
 
@@ -171,42 +186,42 @@ def load_tokenizer(checkpoint: Checkpoint) -> tuple[Any, Any]:
         If the folder, file, repository or revision is absent, unreadable or gated.
     """
     where = f"checkpoint {checkpoint.label}"
-    source, options = _source(checkpoint, where)
+    return _load_words(checkpoint, _here(checkpoint, where, weights=False))
+
+
+def _load_words(checkpoint: Checkpoint, here: tuple[str, dict[str, Any]]) -> tuple[Any, Any]:
+    source, options = here
     bar = quiet_unpacking() if checkpoint.gguf else nullcontext()
-    with _quiet(), bar, _explained(where, checkpoint):
+    with _quiet(), bar, _explained(f"checkpoint {checkpoint.label}", checkpoint):
         config = AutoConfig.from_pretrained(source, **options)
         return config, AutoTokenizer.from_pretrained(source, **options)
 
 
-def _source(checkpoint: Checkpoint, where: str) -> tuple[str, dict[str, Any]]:
-    """What `from_pretrained` is to be given, and with which options."""
+def _here(
+    checkpoint: Checkpoint, where: str, *, weights: bool = True, allow_bin: bool = False
+) -> tuple[str, dict[str, Any]]:
+    """What `from_pretrained` is to be given, always a folder, and with which options.
+
+    Given the id of a repository it would ask the hub for more than it is told to load, and of
+    whatever commit the revision means at that moment.
+    """
     options: dict[str, Any] = {"trust_remote_code": False}
     if checkpoint.revision is not None:
-        return checkpoint.source, options | {"revision": checkpoint.revision}
-    path = Path(checkpoint.source)
+        path = fetch(checkpoint, weights=weights, allow_bin=allow_bin)
+    else:
+        path = Path(checkpoint.source)
     if not checkpoint.gguf:
         if not (path / "config.json").is_file():
             raise SuiteError(
                 f"no config.json in {path}", where=where, expected="a Hugging Face model folder"
             )
+        if weights and format_in(path) == "bin":
+            refuse_format(checkpoint, "bin", allow_bin=allow_bin)
         return str(path), options
     if not path.is_file():
         raise SuiteError(f"there is no file {path}", where=where, expected="a GGUF file")
     check_packages(path, where)
     return str(path.parent), options | {"gguf_file": path.name}
-
-
-def _commit(checkpoint: Checkpoint) -> str | None:
-    """The commit that a revision meant when it was loaded, by where the cache keeps its files."""
-    if checkpoint.revision is None:
-        return None
-    kept = try_to_load_from_cache(
-        checkpoint.source,
-        "config.json",
-        revision=checkpoint.revision,
-        cache_dir=constants.HF_HUB_CACHE,
-    )
-    return Path(kept).parent.name if isinstance(kept, str) else None
 
 
 def _architecture(config: Any) -> dict[str, Any]:
@@ -283,13 +298,13 @@ def _explained(where: str, checkpoint: Checkpoint) -> Iterator[None]:
         place += f" at revision {checkpoint.revision}"
     try:
         yield
-    except GatedRepoError:
-        fix = "Accept its licence on the hub and log in with `hf auth login`."
-        raise SuiteError(f"{place} is gated", where=where, fix=fix) from None
-    except RevisionNotFoundError:
-        raise SuiteError(f"{place}: no such revision", where=where) from None
-    except RepositoryNotFoundError:
-        raise SuiteError(f"{place}: no such repository", where=where) from None
+    except pickle.UnpicklingError:
+        raise SuiteError(
+            f"the .bin files of {place} hold more than tensors, or are damaged",
+            where=where,
+            expected="weights and nothing else",
+            fix="Take the checkpoint in safetensors: programs in weights are never run.",
+        ) from None
     except (OSError, ValueError, SafetensorError, json.JSONDecodeError, KeyError) as error:
         raise _unreadable(place, error, where) from error
     except RuntimeError as error:

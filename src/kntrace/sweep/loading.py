@@ -52,7 +52,12 @@ class Ready:
 
 @contextmanager
 def made_ready(
-    checkpoint: Checkpoint, study: Study, settings: Settings, device: str
+    checkpoint: Checkpoint,
+    study: Study,
+    settings: Settings,
+    device: str,
+    *,
+    allow_bin: bool = False,
 ) -> Iterator[Ready]:
     """Load a checkpoint and enter its engine; both are let go of at the end.
 
@@ -65,7 +70,7 @@ def made_ready(
 
     exact = settings.model_copy(update={"dtype": "float32"})
     rounded = settings.dtype in _ROUNDED
-    loaded = load_checkpoint(checkpoint, device=device, dtype=settings.dtype)
+    loaded = load_checkpoint(checkpoint, device=device, dtype=settings.dtype, allow_bin=allow_bin)
     reference: list[Any] = []
     if rounded:
         with Engine(loaded.model, loaded.tokenizer, exact) as engine:

@@ -5,7 +5,7 @@ What a block is computed from lies in `block`, which knows nothing of archive or
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ from kntrace.study import Study
 from kntrace.suite import Suite
 from kntrace.sweep.baselines import given_baseline
 from kntrace.sweep.block import compute_block
+from kntrace.sweep.fetching import Access, Fetching, fetching
 from kntrace.sweep.loading import Ready, made_ready
 
 if TYPE_CHECKING:
@@ -49,6 +50,10 @@ def run(
     threads: int | None = None,
     progress: Progress | None = None,
     verify: bool = True,
+    evict: bool = False,
+    allow_bin: bool = False,
+    pin: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Run:
     """Score every neuron of every checkpoint of `suite` for every word of `study`.
 
@@ -78,6 +83,16 @@ def run(
     verify
         On resuming, read all finished blocks and compute damaged ones again. Without it,
         only missing ones are computed.
+    evict
+        Delete each checkpoint from the cache of the hub after use, if it was this run that
+        fetched it. What was there before stays, and so does what other revisions share.
+    allow_bin
+        Read weights that are there only as pickles (`pytorch_model.bin`): their tensors, and
+        no programs.
+    pin
+        Where a branch has moved since the run began, go on with the commit that it meant.
+    tell
+        Told in a sentence, before anything is fetched, what will be.
 
     Returns
     -------
@@ -94,22 +109,26 @@ def run(
         If a prompt or answer does not fit the tokenizer (found before anything is scored),
         if checkpoints differ in shape or tokenizer, or if a score is not a finite number.
     SuiteError, SettingsError
-        If a checkpoint cannot be loaded or a setting cannot be met.
+        If a checkpoint cannot be loaded or a setting cannot be met. What lies on the hub is
+        looked at before anything is fetched: access, formats, and room on the disk.
+    HubError
+        If the hub cannot be reached.
     KeyboardInterrupt
         On Ctrl-C, saying what is done and how to go on.
 
     Notes
     -----
     Cost: each checkpoint with unfinished blocks is loaded once; see `Engine.attribute_many`
-    for the time a prompt takes.
+    for the time a prompt takes. While one is computed, the next is fetched from the hub.
     """
     path = Path(out)
+    access = Access(evict, allow_bin, pin, tell or (lambda _: None))
     with ExitStack() as stack:
         report = stack.enter_context(Bars()) if progress is None else progress
         wanted, vector = given_baseline(settings or Settings(), baseline)
         stack.enter_context(writing(path))
         opened = resume_run(path, study, suite, wanted)
-        sweep = _Sweep(path, study, suite, wanted, vector, device, report, opened)
+        sweep = _Sweep(path, study, suite, wanted, vector, device, report, opened, access)
         stack.enter_context(_torch_threads(threads))
         return sweep.finish(verify)
 
@@ -127,6 +146,7 @@ class _Sweep:
         device: str,
         report: Progress,
         opened: Run | None,
+        access: Access,
     ) -> None:
         self.path = path
         self.settings = settings
@@ -134,6 +154,8 @@ class _Sweep:
         self.device = device
         self.report = report
         self.opened = opened
+        self.access = access
+        self.fetched: Fetching
         # A resumed run keeps the order of its own words and checkpoints; the checkpoints lie
         # where the caller says, since a suite may have been moved.
         self.study = study if opened is None else opened.study
@@ -152,8 +174,11 @@ class _Sweep:
         self.done = self.total - sum(map(len, plan.values()))
         self.report("sweep", self.done, self.total)
         try:
-            for checkpoint, words in plan.items():
-                self._score(checkpoint, words)
+            with fetching(
+                self.path, self.checkpoints, list(plan), self.opened, self.access
+            ) as self.fetched:
+                for checkpoint, words in plan.items():
+                    self._score(checkpoint, words)
         except KeyboardInterrupt:
             self._record(quietly=True)
             done = 0 if self.opened is None else self.total - len(self.opened.missing())
@@ -194,9 +219,13 @@ class _Sweep:
 
     def _score(self, place: int, words: list[int]) -> None:
         """Load one checkpoint, make sure that it belongs to this run, and score `words`."""
-        checkpoint = self.checkpoints[place]
+        checkpoint = self.fetched.turn(
+            self.checkpoints[place], lambda says: self.report("sweep", self.done, self.total, says)
+        )
         self.report("sweep", self.done, self.total, f"loading {checkpoint.label}")
-        with made_ready(checkpoint, self.study, self.settings, self.device) as ready:
+        with made_ready(
+            checkpoint, self.study, self.settings, self.device, allow_bin=self.access.allow_bin
+        ) as ready:
             self.session.threads = _threads_in_use()
             run = self._admit(place, ready)
             self._start_paths(place, run, ready)
@@ -208,6 +237,7 @@ class _Sweep:
                 self.report("sweep", self.done, self.total, run.describe(place, word))
                 if self.session.due:
                     self._record()
+        self.fetched.done(self.checkpoints[place])
         self._record()
 
     def _block(self, run: Run, engine: Engine, place: int, word: int) -> Block:
@@ -288,7 +318,12 @@ class _Sweep:
             | ({} if ready.rounding is None else {"rounding": ready.rounding})
         }
         run.update_provenance(
-            {"tokens": tokens, "architecture": loaded.architecture, "checkpoints": seen}
+            {
+                "tokens": tokens,
+                "architecture": loaded.architecture,
+                "commits": self.fetched.commits,
+                "checkpoints": seen,
+            }
         )
         return run
 
