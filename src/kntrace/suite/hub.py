@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from kntrace.errors import HubError, SuiteError
+from kntrace.errors import HubError, KntraceError, SuiteError
 from kntrace.suite.known import nearest_repository
 
 if TYPE_CHECKING:
@@ -244,52 +244,78 @@ def _explained(repository: str, revision: str | None = None) -> Iterator[HfApi]:
     from huggingface_hub import HfApi, errors
 
     api = HfApi()
-    where = repository if revision is None else f"{repository} at {revision}"
     try:
         yield api
-    except errors.GatedRepoError:
-        raise SuiteError(
-            "the repository is gated, and you have no access to it",
-            where=where,
-            fix="Accept its licence on the hub, then log in with `hf auth login`.",
-        ) from None
-    except errors.RevisionNotFoundError:
-        raise SuiteError("there is no such revision", where=where) from None
-    except errors.RepositoryNotFoundError:
-        raise _absent(repository) from None
-    except errors.DisabledRepoError:
-        raise SuiteError("the repository was disabled on the hub", where=where) from None
-    except errors.LocalEntryNotFoundError as failure:
-        # What the client says when it has tried long enough.
-        raise _unreached(api.endpoint, failure.__cause__ or failure, where) from None
-    except errors.HfHubHTTPError as failure:
-        if failure.response.status_code in (401, 403):
-            raise SuiteError(
-                f"the hub refuses access ({_said(failure)})",
+    except Exception as failure:
+        # Where it had tried long enough, the client raises the reason as a cause.
+        reason = failure.__cause__ if isinstance(failure, errors.LocalEntryNotFoundError) else None
+        said = _in_one_line(reason or failure, api.endpoint, repository, revision)
+        if said is None:
+            raise
+        raise said from None
+
+
+def _in_one_line(
+    failure: BaseException, endpoint: str, repository: str, revision: str | None
+) -> KntraceError | None:
+    """Say what it means that the client raised this; None if it means nothing of the hub."""
+    from huggingface_hub import errors
+
+    where = repository if revision is None else f"{repository} at {revision}"
+    match failure:
+        case KntraceError():
+            return None
+        case errors.GatedRepoError():
+            return SuiteError(
+                "the repository is gated, and you have no access to it",
                 where=where,
-                fix="Log in again with `hf auth login`.",
-            ) from None
-        raise HubError(
-            f"the hub answered {failure.response.status_code} ({_said(failure)})",
-            where=where,
-            fix="Try again later, or use what is in the cache with HF_HUB_OFFLINE=1.",
-        ) from None
-    except (_http_error(), OSError) as failure:
-        if isinstance(failure, OSError) and failure.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise HubError(
+                fix="Accept its licence on the hub, then log in with `hf auth login`.",
+            )
+        case errors.RevisionNotFoundError():
+            return SuiteError("there is no such revision", where=where)
+        case errors.RepositoryNotFoundError():
+            return _absent(repository)
+        case errors.DisabledRepoError():
+            return SuiteError("the repository was disabled on the hub", where=where)
+        case errors.HfHubHTTPError():
+            return _refusal(failure, where)
+        case errors.HFValidationError():
+            return SuiteError(f"no repository can be called so: {failure}", where=where)
+        case OSError() if failure.errno in (errno.ENOSPC, errno.EDQUOT):
+            return HubError(
                 "the disk is full",
                 where=where,
                 fix="Make room and go on, or give --evict to delete each checkpoint after use.",
-            ) from None
-        raise _unreached(api.endpoint, failure, where) from None
-    except errors.HFValidationError as failure:
-        raise SuiteError(f"no repository can be called so: {failure}", where=where) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise HubError(
-            f"{api.endpoint} does not answer as the hub does",
+            )
+        case OSError() if failure.filename is not None:
+            return HubError(
+                f"{failure.filename} cannot be written: {failure.strerror}",
+                where=where,
+                fix="HF_HOME says where the cache of the hub lies.",
+            )
+        case OSError():
+            return _unreached(endpoint, failure, where)
+        case ValueError() | KeyError() | TypeError() | AttributeError():
+            return HubError(
+                f"{endpoint} does not answer as the hub does",
+                where=where,
+                fix="Is there a log-in page between, or does HF_ENDPOINT name something else?",
+            )
+    return _unreached(endpoint, failure, where) if isinstance(failure, _http_error()) else None
+
+
+def _refusal(failure: HfHubHTTPError, where: str) -> KntraceError:
+    if failure.response.status_code in (401, 403):
+        return SuiteError(
+            f"the hub refuses access ({_said(failure)})",
             where=where,
-            fix="Is there a log-in page between, or does HF_ENDPOINT name something else?",
-        ) from None
+            fix="Log in again with `hf auth login`.",
+        )
+    return HubError(
+        f"the hub answered {failure.response.status_code} ({_said(failure)})",
+        where=where,
+        fix="Try again later, or use what is in the cache with HF_HUB_OFFLINE=1.",
+    )
 
 
 def _unreached(endpoint: str, failure: BaseException, where: str) -> HubError:

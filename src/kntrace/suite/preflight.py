@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from kntrace.errors import SuiteError
+from kntrace.errors import HubError, SuiteError
 from kntrace.suite import cache, hub
 from kntrace.suite.download import refuse_format
 from kntrace.suite.model import CONFIG, Checkpoint
@@ -263,7 +263,10 @@ def _numbers(first: Fetch, looks: Mapping[str, hub.Revision]) -> tuple[str, ...]
     parts = parts_of(looks[first.checkpoint.label].files)
     if parts.format != "safetensors":
         return ()
-    found = hub.number_formats(first.checkpoint.source, first.commit, parts.weights[0])
+    try:
+        found = hub.number_formats(first.checkpoint.source, first.commit, parts.weights[0])
+    except HubError:
+        return ()  # a download is tried again and again, this is not
     return tuple(_FORMATS.get(name, name) for name in found)
 
 
