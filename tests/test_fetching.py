@@ -212,11 +212,13 @@ def test_what_is_not_to_be_had_is_said_first(
     assert "main" in message
     for lacking, part in (
         ("config.json", "there is no config.json"),
+        ("tokenizer*", "there is no tokenizer"),
         ("model.safetensors", "there are no weights"),
     ):
-        folder = tmp_path / lacking
+        folder = tmp_path / lacking.strip("*")
         shutil.copytree(tiny.folder / "step0", folder)
-        (folder / lacking).unlink()
+        for file in folder.glob(lacking):
+            file.unlink()
         hub.add("owner/end", {"main": folder})
         assert part in refusal(SuiteError, tiny, out, suite)
     (folder / "q4.gguf").write_text("x")
@@ -253,6 +255,12 @@ def test_a_disk_that_is_too_small(
     assert "room for 1 of them" in message
     assert "--evict" not in message
     assert "two checkpoints at a time take" in refusal(SuiteError, tiny, out, evict=True)
+    killed = Path(constants.HF_HUB_CACHE) / "models--a--b" / "blobs" / "0.1.incomplete"
+    killed.parent.mkdir(parents=True)
+    killed.write_bytes(b"x" * 1200)
+    assert "Unfinished downloads take 1.2 kB: see `hf cache prune`." in refusal(
+        SuiteError, tiny, out
+    )
     assert in_cache() == set()
     assert not out.exists()
     free(2 * size + small)
@@ -274,6 +282,15 @@ def test_equal_weights_are_counted_once(hub: HubServer, tiny: TinySuite, tmp_pat
     files += [first / "model.safetensors", tiny.folder / "step100" / "model.safetensors"]
     assert len(ahead.missing) == 4
     assert ahead.bytes == sum(path.stat().st_size for path in files)
+
+
+def test_a_hub_that_goes_silent(
+    hub: HubServer, tiny: TinySuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kntrace.suite.hub._PATIENCE", 0.2)
+    hub.hold("/refs")
+    with pytest.raises(HubError, match=r"cannot be reached: no answer in 0 s"):
+        load_suite(NAME)
 
 
 # Pickles

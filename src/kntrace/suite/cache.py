@@ -16,6 +16,7 @@ __all__ = [
     "free_space",
     "repositories",
     "snapshot",
+    "unfinished",
 ]
 
 
@@ -32,6 +33,11 @@ def free_space() -> int:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
+
+
+def unfinished() -> int:
+    """Return the bytes of downloads that were killed, or that are going on."""
+    return sum(path.stat().st_size for path in folder().glob("*/blobs/*.incomplete"))
 
 
 def _folder_of(repository: str) -> Path:

@@ -108,6 +108,9 @@ class Preflight:
                 "With --evict (evict=True) each is deleted after use, which takes "
                 f"{size_in_words(gone.room)}; or choose fewer with --steps."
             )
+        left = cache.unfinished()
+        if left:
+            fix += f" Unfinished downloads take {size_in_words(left)}: see `hf cache prune`."
         raise SuiteError(
             f"{what}, and {size_in_words(self.free)} are free: room for {fit} of them",
             where=self.cache,
@@ -232,9 +235,12 @@ def _refuse_formats(
             continue
         if item.label in looks:
             files = looks[item.label].files
+            parts = parts_of(files)
             if CONFIG not in files:
                 raise SuiteError(f"there is no {CONFIG}", where=item.place)
-            refuse_format(item, parts_of(files).format, allow_bin=allow_bin)
+            refuse_format(item, parts.format, allow_bin=allow_bin)
+            if not parts.tokenizer:
+                raise SuiteError("there is no tokenizer", where=item.place)
             continue
         path = Path(item.source)
         if item.revision is not None:

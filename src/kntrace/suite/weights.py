@@ -36,6 +36,7 @@ _SHARD = re.compile(r"-[0-9]+-of-[0-9]+\.")
 # Whatever a tokenizer may be made of, and what lies about that nobody reads to load a model.
 _SMALL = re.compile(r"[^/]+\.(json|txt|model|jinja|tiktoken|spm|codes|vocab|tokenizer)")
 _UNREAD = re.compile(r"trainer_state\.json|.*_results\.json|.*\.index\.json|.*-log\.txt")
+_CONFIGS = {CONFIG, "generation_config.json"}
 _TOKENIZER = {
     "tokenizer.json",
     "tokenizer_config.json",
@@ -83,6 +84,11 @@ class Parts:
     format: str
     small: tuple[str, ...]
     weights: tuple[str, ...]
+
+    @property
+    def tokenizer(self) -> bool:
+        """Whether any of the files may be of a tokenizer."""
+        return any(name not in _CONFIGS and not _UNREAD.fullmatch(name) for name in self.small)
 
 
 def parts_of(names: Iterable[str]) -> Parts:
