@@ -44,6 +44,12 @@ def tiny(hub: HubServer, tiny_suite: TinySuite, tmp_path: Path) -> TinySuite:
     return TinySuite(folder, tiny_suite.study_file)
 
 
+@pytest.fixture(scope="module")
+def expected(tiny_suite: TinySuite, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The run over the same checkpoints in folders."""
+    return sweep(tiny_suite, tmp_path_factory.mktemp("expected") / "run", tiny_suite.suite)
+
+
 def sweep(tiny: TinySuite, out: Path, suite: Suite | None = None, **options: Any) -> Run:
     chosen = load_suite(NAME) if suite is None else suite
     return kntrace.run(tiny.study, chosen, out, **({"progress": silent, "threads": 1} | options))
@@ -304,15 +310,16 @@ def pickled(tiny: TinySuite, step: str, extra: Any = None) -> None:
 
 
 def test_pickles_are_read_only_if_the_user_says_so(
-    hub: HubServer, tiny: TinySuite, tiny_suite: TinySuite, tmp_path: Path
+    hub: HubServer, tiny: TinySuite, expected: Run, tmp_path: Path
 ) -> None:
-    expected = sweep(tiny, tmp_path / "expected", tiny_suite.suite)
-    pickled(tiny, "step10")
+    for step in ("step10", "step100"):
+        pickled(tiny, step)
     hub.add_suite(NAME, tiny.folder)
     out = tmp_path / "run"
     for suite in (load_suite(NAME), tiny.suite):
         message = refusal(SuiteError, tiny, out, suite)
-        assert "step10" in message
+        assert message.startswith("checkpoint step10: ")
+        assert "(and those of 1 more)" in message
         assert "only as .bin files, which are pickles" in message
         assert "--allow-bin (allow_bin=True)" in message
     assert in_cache() == set()
@@ -403,9 +410,8 @@ def most_at_once(most: list[int]) -> Callable[..., None]:
 
 
 def test_what_the_run_fetched_is_deleted_and_nothing_else(
-    hub: HubServer, tiny: TinySuite, tmp_path: Path
+    hub: HubServer, tiny: TinySuite, expected: Run, tmp_path: Path
 ) -> None:
-    expected = sweep(tiny, tmp_path / "local", tiny.suite)
     kept = Path(snapshot_download(NAME, revision="step10"))
     before = {path.name: path.read_bytes() for path in kept.iterdir()}
     most: list[int] = []
@@ -449,6 +455,16 @@ def test_one_commit_under_two_names(hub: HubServer, tiny: TinySuite, tmp_path: P
     assert not sweep(tiny, tmp_path / "run", suite, evict=True, tell=said.append).missing()
     assert "deleted after use" in said[0]
     assert in_cache() == set()
+
+
+def test_what_goes_wrong_in_deleting_is_raised(
+    hub: HubServer, tiny: TinySuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for a thread that is no more."""
+    monkeypatch.setattr("kntrace.suite.cache.delete", lambda _: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        sweep(tiny, tmp_path / "run", evict=True)
+    assert len(open_run(tmp_path / "run").missing()) in (WORDS, 2 * WORDS)
 
 
 def test_a_copy_of_the_repository_stays(hub: HubServer, tiny: TinySuite, tmp_path: Path) -> None:
@@ -497,9 +513,8 @@ def test_a_list_that_cannot_be_read_deletes_nothing(tmp_path: Path, text: str) -
 
 
 def test_a_repository_that_moved_is_refused(
-    hub: HubServer, tiny: TinySuite, tmp_path: Path
+    hub: HubServer, tiny: TinySuite, expected: Run, tmp_path: Path
 ) -> None:
-    expected = sweep(tiny, tmp_path / "local", tiny.suite)
     out = tmp_path / "run"
     began = dict(commits(hub))
     with pytest.raises(ZeroDivisionError):
@@ -524,9 +539,8 @@ def test_a_repository_that_moved_is_refused(
 
 
 def test_a_repository_that_moves_meanwhile_is_read_as_it_was(
-    hub: HubServer, tiny: TinySuite, tmp_path: Path
+    hub: HubServer, tiny: TinySuite, expected: Run, tmp_path: Path
 ) -> None:
-    expected = sweep(tiny, tmp_path / "local", tiny.suite)
     save_checkpoint(tmp_path / "moved", seed=9)
     began = commits(hub)["step100"]
 
@@ -564,10 +578,13 @@ def test_offline_is_said_at_once(
 
 
 def test_offline_a_run_goes_on_with_its_commits(
-    hub: HubServer, tiny: TinySuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: HubServer,
+    tiny: TinySuite,
+    expected: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also where the cache has a newer one by now."""
-    expected = sweep(tiny, tmp_path / "local", tiny.suite)
     suite = load_suite(NAME)
     for step in ("step0", "step10", "step100"):
         snapshot_download(NAME, revision=step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kntrace.errors import HubError, SuiteError
@@ -11,7 +11,7 @@ from kntrace.suite import cache, hub
 from kntrace.suite.model import CONFIG, Checkpoint
 from kntrace.suite.weights import cached_whole, parts_of, shards
 
-__all__ = ["fetch", "is_commit", "refuse_format"]
+__all__ = ["fetch", "is_commit", "refuse_format", "refuse_pickles"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -113,14 +113,7 @@ def refuse_format(checkpoint: Checkpoint, form: str, *, allow_bin: bool) -> None
     """Raise `SuiteError` unless weights of this format are read from a folder or repository."""
     where = f"checkpoint {checkpoint.label}: {checkpoint.place}"
     if form == "bin" and not allow_bin:
-        raise SuiteError(
-            "the weights are there only as .bin files, which are pickles: such a file can hold "
-            "programs",
-            where=where,
-            expected="safetensors",
-            fix="If you trust its author, say --allow-bin (allow_bin=True): nothing but tensors "
-            "is then taken from it.",
-        )
+        refuse_pickles([checkpoint])
     if form == "gguf":
         raise SuiteError(
             "there are only GGUF files",
@@ -130,3 +123,19 @@ def refuse_format(checkpoint: Checkpoint, form: str, *, allow_bin: bool) -> None
         )
     if form == "none":
         raise SuiteError("there are no weights", where=where, expected="safetensors")
+
+
+def refuse_pickles(checkpoints: Sequence[Checkpoint]) -> None:
+    """Raise `SuiteError`, saying how they are read all the same, if there are any."""
+    if not checkpoints:
+        return
+    first = checkpoints[0]
+    many = f" (and those of {len(checkpoints) - 1} more)" if len(checkpoints) > 1 else ""
+    raise SuiteError(
+        f"the weights{many} are there only as .bin files, which are pickles: such a file can hold "
+        "programs",
+        where=f"checkpoint {first.label}: {first.place}",
+        expected="safetensors",
+        fix="If you trust its author, say --allow-bin (allow_bin=True): nothing but tensors "
+        "is then taken from it.",
+    )

@@ -297,7 +297,7 @@ def _in_one_line(
             return _unreached(endpoint, failure, where)
         case ValueError() | KeyError() | TypeError() | AttributeError():
             return HubError(
-                f"{endpoint} does not answer as the hub does",
+                f"{endpoint} does not answer as the hub does ({type(failure).__name__}: {failure})",
                 where=where,
                 fix="Is there a log-in page between, or does HF_ENDPOINT name something else?",
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kntrace.errors import HubError, SuiteError
 from kntrace.suite import cache, hub
-from kntrace.suite.download import refuse_format
+from kntrace.suite.download import refuse_format, refuse_pickles
 from kntrace.suite.model import CONFIG, Checkpoint
 from kntrace.suite.weights import cached_whole, format_in, parts_of, size_in_words
 
@@ -230,23 +230,31 @@ def _refuse_formats(
     allow_bin: bool,
 ) -> None:
     """Refuse what could not be loaded when its turn comes, hours from now."""
+    pickles = []
     for item in checkpoints:
         if item.gguf:
             continue
         if item.label in looks:
-            files = looks[item.label].files
-            parts = parts_of(files)
-            if CONFIG not in files:
-                raise SuiteError(f"there is no {CONFIG}", where=item.place)
-            refuse_format(item, parts.format, allow_bin=allow_bin)
-            if not parts.tokenizer:
-                raise SuiteError("there is no tokenizer", where=item.place)
-            continue
-        path = Path(item.source)
-        if item.revision is not None:
-            path = cache.snapshot(item.source, commits[item.label])
-        if format_in(path) == "bin":
-            refuse_format(item, "bin", allow_bin=allow_bin)
+            form = _format_of(item, looks[item.label])
+        elif item.revision is not None:
+            form = format_in(cache.snapshot(item.source, commits[item.label]))
+        else:
+            form = format_in(Path(item.source))
+        if form == "bin":
+            pickles.append(item)
+    if not allow_bin:
+        refuse_pickles(pickles)
+
+
+def _format_of(checkpoint: Checkpoint, look: hub.Revision) -> str:
+    """Return the format of a checkpoint's weights; raise `SuiteError` if anything lacks."""
+    parts = parts_of(look.files)
+    if CONFIG not in look.files:
+        raise SuiteError(f"there is no {CONFIG}", where=checkpoint.place)
+    refuse_format(checkpoint, parts.format, allow_bin=True)
+    if not parts.tokenizer:
+        raise SuiteError("there is no tokenizer", where=checkpoint.place)
+    return parts.format
 
 
 def _lacking(

@@ -246,6 +246,15 @@ class Fetching:
         return f"waiting for {label}: {size_in_words(got)} of {size_in_words(size)}"
 
     def _work(self) -> None:
+        try:
+            self._fetch_and_delete()
+        except BaseException as error:
+            # Whoever waits for what will never come has to hear of it.
+            for arrived in self._arrived.values():
+                if not arrived.done():
+                    arrived.set_exception(error)
+
+    def _fetch_and_delete(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._ended or self._used or self._may_fetch())
