@@ -3,6 +3,7 @@
 Nothing else in kntrace imports zarr, and nothing here imports torch.
 """
 
+from kntrace.archive.audited import audit_run, read_prints, write_print
 from kntrace.archive.convergence import Convergence, convergence
 from kntrace.archive.folder import writing
 from kntrace.archive.identity import shortlist
@@ -22,15 +23,18 @@ __all__ = [
     "Session",
     "Status",
     "Variable",
+    "audit_run",
     "convergence",
     "create_run",
     "load_array",
     "open_run",
+    "read_prints",
     "resume_run",
     "save_array",
     "shortlist",
     "source_config",
     "source_state",
     "status",
+    "write_print",
     "writing",
 ]

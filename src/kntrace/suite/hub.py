@@ -24,6 +24,8 @@ __all__ = [
     "branches_and_tags",
     "cached_branches_and_tags",
     "cached_repositories",
+    "fetch",
+    "hashes",
     "offline",
     "repositories",
     "snapshot",
@@ -88,6 +90,34 @@ def tree(repository: str, revision: str) -> dict[str, int]:
     with _explained(repository, revision) as api:
         entries = list(api.list_repo_tree(repository, revision=revision))
     return {entry.path: entry.size for entry in entries if hasattr(entry, "size")}
+
+
+def hashes(repository: str, revision: str) -> dict[str, tuple[str, int]]:
+    """Return SHA-256 (hex) and size of each large file at the root of a revision. One request."""
+    with _explained(repository, revision) as api:
+        entries = list(api.list_repo_tree(repository, revision=revision))
+    large = {entry.path: getattr(entry, "lfs", None) for entry in entries}
+    return {path: (lfs.sha256, lfs.size) for path, lfs in large.items() if lfs is not None}
+
+
+def fetch(repository: str, revision: str, names: list[str]) -> Path:
+    """Bring files of a revision into the cache, those that are not there yet, without a bar."""
+    from huggingface_hub import snapshot_download
+    from tqdm.auto import tqdm
+
+    class Silent(tqdm):  # type: ignore[type-arg]
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named | {"disable": True})
+
+    with _explained(repository, revision) as api:
+        found = snapshot_download(
+            repository,
+            revision=revision,
+            allow_patterns=names,
+            endpoint=api.endpoint,
+            tqdm_class=Silent,
+        )
+    return Path(found)
 
 
 def at_once(ask: Callable[[Item], Answer], items: Iterable[Item]) -> list[Answer]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from kntrace.suite import hub
 from kntrace.suite.model import CONFIG, Checkpoint
 
-__all__ = ["Weights", "cached_whole", "find_weights", "read_weights"]
+__all__ = ["Weights", "cached_whole", "find_weights", "read_weights", "weight_files"]
 
 # In the order in which transformers prefers them. Optimizers and arguments are saved as .bin too.
 _FORMATS = {
@@ -19,7 +19,11 @@ _FORMATS = {
     "bin": re.compile(r"pytorch_model[^/]*\.bin"),
     "gguf": re.compile(r"[^/]+\.gguf"),
 }
-_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_INDEXES = {
+    "safetensors": "model.safetensors.index.json",
+    "bin": "pytorch_model.bin.index.json",
+}
+_ALONE = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,31 @@ def cached_whole(repository: str, commit: str) -> bool:
     return _whole(folder, _sizes(folder))
 
 
+def weight_files(folder: Path) -> tuple[str, list[Path], tuple[str, ...]]:
+    """Return format and files of the weights in a folder, and the tensors that an index names.
+
+    A file that the index names is returned whether or not it is there.
+    """
+    names = _sizes(folder)
+    kind, _ = read_weights(names)
+    found = sorted(
+        folder / name for name in names if kind in _FORMATS and _FORMATS[kind].fullmatch(name)
+    )
+    index = folder / _INDEXES.get(kind, "")
+    # transformers takes the one file, where there is one, before any that an index names.
+    alone = [file for file in found if file.name in _ALONE]
+    if alone or not index.is_file():
+        return kind, alone or found, ()
+    try:
+        parts = {
+            str(name): str(file)
+            for name, file in json.loads(index.read_bytes())["weight_map"].items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return kind, found, ()
+    return kind, sorted({folder / Path(file).name for file in parts.values()}), tuple(sorted(parts))
+
+
 def _sizes(folder: Path) -> dict[str, int]:
     """Sizes of the files in a folder, links followed; none if it is not there."""
     try:
@@ -125,7 +154,7 @@ def _whole(folder: Path, names: Iterable[str]) -> bool:
     names = set(names)
     if CONFIG not in names:
         return False
-    for index in _INDEXES:
+    for index in _INDEXES.values():
         if index in names:
             try:
                 content = json.loads((folder / index).read_bytes())
