@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 import tracemalloc
 from collections.abc import Callable
@@ -203,6 +204,7 @@ def test_by_file_nothing_is_fetched(served: HubServer, tmp_path: Path) -> None:
     assert (found["audit"]["by_file"], found["audit"]["bytes"]) == (True, 0)
     assert served.count("/cdn/") == 0
     assert served.count("/resolve/") == 0
+    assert "share 1 of 2 files of weights" in shared["says"]
     # A name under which there are no weights.
     bare = tmp_path / "bare"
     bare.mkdir()
@@ -212,6 +214,22 @@ def test_by_file_nothing_is_fetched(served: HubServer, tmp_path: Path) -> None:
     assert "step4: there are no weights" in printed
 
 
+def test_by_file_files_may_have_any_size_and_name(tmp_path: Path) -> None:
+    """Folders too; of files only equality means anything, and a damaged one is as good as any."""
+    suite(tmp_path, {0: 0, 1: 7, 2: 2, 3: 7})
+    as_bin(tmp_path / "step0")
+    save(tmp_path / "step2", {"a": trained(1)["embed.weight"]})
+    found = audit_suite(load_suite(tmp_path).checkpoints, by_file=True)
+    assert (only(found.findings).kind, only(found.findings).checkpoints) == (
+        "repeated",
+        steps(1, 3),
+    )
+    assert (found.tensors, found.by_file) == (4, True)
+    (tmp_path / "step2" / "model.safetensors").unlink()
+    found = audit_suite(load_suite(tmp_path).checkpoints, by_file=True)
+    assert [one.kind for one in found.findings] == ["repeated", "missing"]
+
+
 # The command
 
 
@@ -219,9 +237,8 @@ def test_the_command_prints_a_table_and_fails_on_errors(tmp_path: Path) -> None:
     suite(tmp_path / "suite", {0: 9, 1: 9, 2: 2, 3: 9, 4: 4, 5: 9})
     (tmp_path / "suite" / "step4" / "model.safetensors").write_bytes(b"")
     done = kn("suite", tmp_path / "suite", "--audit", expect=1)
-    assert "audit of 6 checkpoints" in done.stdout
-    assert "2 errors" in done.stdout
-    assert all(len(line) <= 80 for line in done.stdout.splitlines() if "audit of" not in line)
+    assert re.search(r"audit \(6 checkpoints, 110 tensors, 0.0 MB in .* s\): 2 errors", done.stdout)
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
     text = " ".join(done.stdout.split())
     assert "error repeated" in text
     assert "error unreadable" in text
@@ -323,6 +340,7 @@ def test_prints_are_the_same_after_an_interruption(
     begun = open_run(tmp_path / "run")
     assert set(prints(begun)) == {"00000.json", "00001.json"}
     assert audit_run(begun) == ()
+    assert [bool(one.tensors) for one in read_prints(begun)] == [True, True, False, False]
     again = kntrace.run(spoilt.study, spoilt.suite, tmp_path / "run", threads=1, progress=silent)
     assert prints(again) == prints(scored)
 

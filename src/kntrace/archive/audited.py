@@ -30,21 +30,21 @@ def write_print(run: Run, taken: CheckpointPrint) -> None:
 
 
 def read_prints(run: Run) -> list[CheckpointPrint]:
-    """Read what is kept, one a checkpoint whose weights were ever loaded, in the suite's order.
+    """Read what is kept, one a checkpoint, in the suite's order.
 
     Of a checkpoint whose file is lost or damaged, or that was scored by a version of kntrace
-    that kept none, there is only the fingerprint of the whole.
+    that kept none, there is only the fingerprint of the whole; of one that was not loaded yet
+    there is nothing.
     """
     found = []
     for place, checkpoint in enumerate(run.suite):
         whole = run.fingerprint(place)
-        if whole is None:
-            continue
         kept = CheckpointPrint(checkpoint.label, place, whole=whole)
         with suppress(OSError, ValueError):
             text = (run.path / folder.AUDIT / _name(place)).read_text(encoding="utf-8")
             read = CheckpointPrint.from_json(text)
-            if (read.label, read.place, read.whole) == (checkpoint.label, place, whole):
+            same = (read.label, read.place, read.whole) == (checkpoint.label, place, whole)
+            if same and whole is not None:
                 kept = read
         found.append(kept)
     return found

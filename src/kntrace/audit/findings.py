@@ -12,13 +12,16 @@ from kntrace.audit.weights import Weights
 __all__ = ["find"]
 
 
-def find(prints: Iterable[CheckpointPrint]) -> tuple[Finding, ...]:
+def find(prints: Iterable[CheckpointPrint], *, by_file: bool = False) -> tuple[Finding, ...]:
     """Compare the prints of the checkpoints of one suite.
 
     Parameters
     ----------
     prints
         One a checkpoint, each with its place in the suite; given in any order.
+    by_file
+        Whether what they have for tensors are whole files, of which only equality means
+        something.
 
     Returns
     -------
@@ -33,18 +36,17 @@ def find(prints: Iterable[CheckpointPrint]) -> tuple[Finding, ...]:
     faults that public ones are known for.
     """
     known = sorted(prints, key=lambda item: item.place)
-    weights = Weights(known)
-    found = [
-        *tensors.problems(known),
-        *tensors.absent(known, weights.trained),
-        *tensors.not_finite(known),
-        *tensors.shapes(known, weights.trained),
-        *weights.repeated(),
-        *weights.shared(),
-        *tensors.formats(known, weights.trained),
-        *papers.configs(known),
-        *papers.tokenizers(known),
-    ]
+    weights = Weights(known, "files of weights" if by_file else "trained tensors")
+    found = [*tensors.problems(known), *weights.repeated(), *weights.shared()]
+    if not by_file:
+        found += [
+            *tensors.absent(known, weights.trained),
+            *tensors.not_finite(known),
+            *tensors.shapes(known, weights.trained),
+            *tensors.formats(known, weights.trained),
+            *papers.configs(known),
+            *papers.tokenizers(known),
+        ]
     place = {item.label: item.place for item in known}
     return tuple(
         sorted(found, key=lambda one: (SEVERITIES.index(one.severity), place[one.checkpoints[0]]))

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kntrace.audit.files import print_files
 from kntrace.audit.finding import SEVERITIES, Finding, Severity
 from kntrace.audit.findings import find
-from kntrace.audit.prints import CheckpointPrint, Problem, TensorPrint
+from kntrace.audit.prints import CheckpointPrint, Problem
 from kntrace.audit.reading import ReadTensors, print_folder, print_gguf
 from kntrace.progress import Progress, silent
 from kntrace.suite import Checkpoint, hub
@@ -70,10 +71,10 @@ class Audit:
         what = "files" if self.by_file else "tensors"
         counted = [(self.count(kind), kind) for kind in SEVERITIES]
         said = [f"{count} {kind}{'s' * (count > 1)}" for count, kind in counted if count]
-        read = f"{self.bytes / 1e9:.2f} GB read, " if self.bytes else ""
+        read = f", {self.bytes / 1e6:,.1f} MB in {self.seconds:.1f} s" if self.bytes else ""
         return (
-            f"audit of {self.checkpoints} checkpoints ({self.tensors:,} {what}, {read}"
-            f"{self.seconds:.1f} s): {', '.join(said) or 'nothing found'}"
+            f"audit ({self.checkpoints} checkpoints, {self.tensors:,} {what}{read}): "
+            f"{', '.join(said) or 'nothing found'}"
         )
 
 
@@ -95,8 +96,8 @@ def audit_suite(
     commits
         Commit of revisions by label, where it is known.
     by_file
-        Compare the files of weights in repositories by the SHA-256 that the hub lists for each,
-        a request a checkpoint; nothing is fetched, and weights in folders are hashed by file.
+        Compare files of weights and not their tensors: in repositories by the SHA-256 that the
+        hub lists for each, a request a checkpoint, and nothing is fetched; others are read.
     read_bin
         Reads files of PyTorch's own format; `kntrace.models.read_bin`. Without it such
         checkpoints are told of and not read.
@@ -119,23 +120,31 @@ def audit_suite(
     for place, item in enumerate(checkpoints):
         progress("audit", place, len(checkpoints), item.label)
         commit = (commits or {}).get(item.label)
-        if by_file and item.revision is not None:
-            prints.append(_by_file(item, place, commit))
-        elif item.gguf:
-            prints.append(print_gguf(Path(item.source), item.label, place))
-            size += _size([Path(item.source)])
+        if by_file:
+            taken, read = print_files(item, place, commit)
         else:
-            folder = _folder(item, commit)
-            if folder is None:
-                problem = Problem("unread", "not in the cache, and there is no network")
-                prints.append(CheckpointPrint(item.label, place, problem=problem))
-                continue
-            prints.append(print_folder(folder, item.label, place, read_bin=read_bin))
-            size += _size(weight_files(folder)[1])
+            taken, read = _print(item, place, commit, read_bin)
+        prints.append(taken)
+        size += read
     progress("audit", len(checkpoints), len(checkpoints))
     tensors = sum(len(item.tensors) for item in prints)
-    took = time.monotonic() - begun
-    return Audit(len(prints), tensors, size, took, by_file, find(prints))
+    found = find(prints, by_file=by_file)
+    return Audit(len(prints), tensors, size, time.monotonic() - begun, by_file, found)
+
+
+def _print(
+    item: Checkpoint, place: int, commit: str | None, read_bin: ReadTensors | None
+) -> tuple[CheckpointPrint, int]:
+    """Take the prints of a checkpoint's tensors, and say how many bytes that took."""
+    if item.gguf:
+        file = Path(item.source)
+        return print_gguf(file, item.label, place), _size([file])
+    folder = _folder(item, commit)
+    if folder is None:
+        problem = Problem("unread", "not in the cache, and there is no network")
+        return CheckpointPrint(item.label, place, problem=problem), 0
+    taken = print_folder(folder, item.label, place, read_bin=read_bin)
+    return taken, _size(weight_files(folder)[1]) if taken.tensors else 0
 
 
 def _size(files: Sequence[Path]) -> int:
@@ -157,19 +166,3 @@ def _folder(checkpoint: Checkpoint, commit: str | None) -> Path | None:
     papers = {name for name in sizes if name.endswith(_PAPERS)}
     # By its name and not its commit: so the cache knows the name too, without a network.
     return hub.fetch(checkpoint.source, checkpoint.revision, sorted(weights | papers))
-
-
-def _by_file(checkpoint: Checkpoint, place: int, commit: str | None) -> CheckpointPrint:
-    """Take the files of weights in a repository for tensors, by what the hub says of them."""
-    revision = commit or checkpoint.revision or "main"
-    files = hub.hashes(checkpoint.source, revision)
-    kind, _ = read_weights({name: size for name, (_, size) in files.items()})
-    found = {
-        name: TensorPrint(digest, (size, 1), kind, varied=True, file=name)
-        for name, (digest, size) in files.items()
-        if read_weights({name: size})[0] == kind != "none"
-    }
-    if not found:
-        problem = Problem("missing", "there are no weights")
-        return CheckpointPrint(checkpoint.label, place, problem=problem)
-    return CheckpointPrint(checkpoint.label, place, found, complete=True)

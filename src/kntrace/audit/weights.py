@@ -17,6 +17,8 @@ class Weights:
     ----------
     prints
         Of one suite, in the order of training.
+    things
+        What their tensors are called.
 
     Attributes
     ----------
@@ -25,7 +27,8 @@ class Weights:
         ones and zeros, and no table is among them.
     """
 
-    def __init__(self, prints: Sequence[CheckpointPrint]) -> None:
+    def __init__(self, prints: Sequence[CheckpointPrint], things: str) -> None:
+        self.things = things
         self.labels = [item.label for item in prints]
         self.prints = prints
         self.trained = sorted(
@@ -90,9 +93,7 @@ class Weights:
                 yield self._part(places, names)
 
     def _part(self, places: list[int], names: list[str]) -> Finding:
-        vectors = all(
-            len(self.prints[at].tensors[name].shape) < 2 for at in places[:1] for name in names
-        )
+        vectors = not self._matrices(places[0], names)
         together = self._together(places)
         severity: Severity = "warning"
         if vectors and together:
@@ -105,20 +106,25 @@ class Weights:
             "error": "Files of weights have been mixed up: at most one of these names is right.",
         }[severity]
         says = (
-            f"{self._named(places)} share {len(names)} of {len(self.trained)} trained tensors "
+            f"{self._named(places)} share {len(names)} of {len(self.trained)} {self.things} "
             f"({parts(names)}){self._files(places[0], names)}{self._final(places)}. {why}"
         )
         labels = tuple(self.labels[place] for place in places)
         return Finding("shared", severity, labels, says, tuple(names))
 
     def _untrained(self, places: list[int], names: list[str]) -> Finding:
-        matrices = any(len(self.prints[places[0]].tensors[name].shape) > 1 for name in names)
+        matrices = self._matrices(places[0], names)
         says = (
-            f"{len(names)} of {len(self.trained)} tensors are the same in all checkpoints "
+            f"{len(names)} of {len(self.trained)} {self.things} are the same in all checkpoints "
             f"({parts(names)}). They were never trained, or a file of weights was copied to all."
         )
         labels = tuple(self.labels[place] for place in places)
         return Finding("untrained", "warning" if matrices else "note", labels, says, tuple(names))
+
+    def _matrices(self, place: int, names: Sequence[str]) -> bool:
+        """Whether any of these is more than a vector; a file is."""
+        tensors = self.prints[place].tensors
+        return any(len(tensors[n].shape) > 1 or tensors[n].dtype == "bytes" for n in names)
 
     def _named(self, places: Sequence[int]) -> str:
         names = [self.labels[place] for place in places]

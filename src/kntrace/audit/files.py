@@ -1,0 +1,48 @@
+"""Prints of whole files of weights, for an audit that fetches nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from kntrace.audit.prints import CheckpointPrint, Problem, TensorPrint
+from kntrace.suite import Checkpoint, hub
+from kntrace.suite.weights import read_weights, weight_files
+
+__all__ = ["print_files"]
+
+
+def print_files(
+    checkpoint: Checkpoint, place: int, commit: str | None
+) -> tuple[CheckpointPrint, int]:
+    """Take a checkpoint's files of weights for its tensors; with the bytes that were read."""
+    if checkpoint.revision is not None:
+        if hub.offline():
+            problem = Problem("unread", "the hub cannot be asked without a network")
+            return CheckpointPrint(checkpoint.label, place, problem=problem), 0
+        listed = hub.hashes(checkpoint.source, commit or checkpoint.revision)
+        kind, _ = read_weights({name: size for name, (_, size) in listed.items()})
+        files = {n: it for n, it in listed.items() if read_weights({n: 0})[0] == kind != "none"}
+        read = 0
+    else:
+        files = _local(Path(checkpoint.source), alone=checkpoint.gguf)
+        read = sum(size for _, size in files.values())
+    prints = {
+        name: TensorPrint(digest, (size,), "bytes", varied=True, file=name)
+        for name, (digest, size) in files.items()
+    }
+    lack = None if prints else Problem("missing", "there are no weights")
+    return CheckpointPrint(checkpoint.label, place, prints, complete=True, problem=lack), read
+
+
+def _local(source: Path, *, alone: bool) -> dict[str, tuple[str, int]]:
+    files = [source] if alone else weight_files(source)[1]
+    found = {}
+    for file in files:
+        try:
+            with file.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            found["" if alone else file.name] = (digest, file.stat().st_size)
+        except OSError:
+            continue
+    return found
