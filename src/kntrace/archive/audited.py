@@ -14,7 +14,7 @@ __all__ = ["audit_run", "read_prints", "write_print"]
 def write_print(run: Run, taken: CheckpointPrint) -> None:
     """Keep the prints of a checkpoint's tensors: a file of its own, the same for equal weights.
 
-    About 120 bytes a tensor.
+    About 250 bytes a tensor.
 
     Raises
     ------

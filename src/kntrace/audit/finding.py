@@ -24,7 +24,7 @@ class Finding:
     ----------
     kind
         `repeated`, `shared`, `untrained`, `missing`, `unexpected`, `not-finite`, `shape`,
-        `dtype`, `config`, `tokenizer`, `unreadable`, `unread`.
+        `dtype`, `order`, `config`, `tokenizer`, `unreadable`, `unread`.
     severity
         `error`: a run refuses it, or its scores would be of other weights than their label
         says. `warning`: it may be right, and should be looked at. `note`: worth knowing.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kntrace.audit import papers, tensors
+from kntrace.audit import order, papers, tensors
 from kntrace.audit.finding import SEVERITIES, Finding
 from kntrace.audit.prints import CheckpointPrint
 from kntrace.audit.weights import Weights
@@ -44,6 +44,7 @@ def find(prints: Iterable[CheckpointPrint], *, by_file: bool = False) -> tuple[F
             *tensors.not_finite(known),
             *tensors.shapes(known, weights.trained),
             *tensors.formats(known, weights.trained),
+            *order.out_of_order(known, weights.trained, besides=_wrong(found)),
             *papers.configs(known),
             *papers.tokenizers(known),
         ]
@@ -51,3 +52,13 @@ def find(prints: Iterable[CheckpointPrint], *, by_file: bool = False) -> tuple[F
     return tuple(
         sorted(found, key=lambda one: (SEVERITIES.index(one.severity), place[one.checkpoints[0]]))
     )
+
+
+def _wrong(found: Iterable[Finding]) -> set[str]:
+    """Labels of checkpoints that hold another one's weights."""
+    return {
+        label
+        for finding in found
+        if finding.severity == "error" and finding.kind in ("repeated", "shared")
+        for label in finding.checkpoints
+    }

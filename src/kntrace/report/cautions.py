@@ -32,6 +32,7 @@ _AUDITED = {
     "not-finite": "Some weights are not finite.",
     "shape": "Weights change their shape.",
     "dtype": "Checkpoints were saved in different formats.",
+    "order": "Some checkpoints may be mislabelled.",
     "config": "The configuration changes along the series.",
     "tokenizer": "The tokenizer changes along the series.",
 }
