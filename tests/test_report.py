@@ -269,7 +269,7 @@ class TestCautions:
         text = " ".join(c.title + c.text for c in cautions(run, analyse(run, permutations=19)))
         assert "The integral is not exact" in text
         assert "at most by 0.20" in text
-        assert "step100, step200 hold equal weights" in text
+        assert "step100 and step200 both hold equal weights" in text
         assert "steps are not known" in text
         assert "group 'lone' has one word" in text
 

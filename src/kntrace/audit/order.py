@@ -79,8 +79,7 @@ def _values(known: Sequence[CheckpointPrint], trained: Sequence[str]) -> npt.NDA
     columns = []
     for name in trained:
         samples = [item.tensors[name].sample for item in known if name in item.tensors]
-        shapes = {item.tensors[name].shape for item in known if name in item.tensors}
-        if len(samples) < len(known) or len(shapes) > 1:
+        if len(samples) < len(known) or len({*map(len, samples)}) > 1 or not samples[0]:
             continue
         found = np.array(samples, dtype=np.float64)
         size = np.sqrt(np.mean(found**2))
