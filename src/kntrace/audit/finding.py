@@ -42,8 +42,13 @@ class Finding:
     says: str
     tensors: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        # Names of tensors and files are a stranger's, and end on a terminal.
+        clean = "".join(letter if letter.isprintable() else " " for letter in self.says)
+        object.__setattr__(self, "says", clean)
+
     def __str__(self) -> str:
-        return " ".join(f"{self.severity} ({self.kind}): {self.says}".split())
+        return f"{self.severity} ({self.kind}): {self.says}"
 
     def to_dict(self) -> dict[str, Any]:
         """Everything here as what JSON can express."""

@@ -47,6 +47,8 @@ class Weights:
         if all(item.whole for _, item in known) and not all(item.tensors for _, item in known):
             # Of some there is nothing but one print of the whole: in older runs, for one.
             return grouped(known, lambda item: item.whole)
+        if not self.trained:  # nothing but ones and zeros: then these count
+            return grouped(known, lambda item: item.whole or item.label)
         return grouped(known, lambda item: tuple(self._hash(item, name) for name in self.trained))
 
     @staticmethod

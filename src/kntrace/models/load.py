@@ -76,15 +76,15 @@ class LoadedCheckpoint:
             self.prints,
             whole=self.fingerprint,
             complete=True,
-            **read_papers(self._folder),
+            **({} if self._folder is None else read_papers(self._folder)),
         )
 
     @property
-    def _folder(self) -> Path:
-        """Where its files lie; nowhere for a GGUF file, which is one."""
-        if self.commit is None:
-            return Path(self.checkpoint.source)
-        return snapshot(self.checkpoint.source, self.commit)
+    def _folder(self) -> Path | None:
+        """Where its files lie; None for a GGUF file, which is one, or if that is not known."""
+        if self.checkpoint.revision is None:
+            return None if self.checkpoint.gguf else Path(self.checkpoint.source)
+        return None if self.commit is None else snapshot(self.checkpoint.source, self.commit)
 
     def check_architecture(self, expected: dict[str, Any] | None) -> None:
         """Raise `ModelError` if another checkpoint's `architecture` differs from this one's."""

@@ -6,6 +6,7 @@ Everything goes through huggingface_hub, which is imported when a repository is 
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -110,13 +111,19 @@ def fetch(repository: str, revision: str, names: list[str]) -> Path:
             super().__init__(*given, **named | {"disable": True})
 
     with _explained(repository, revision) as api:
-        found = snapshot_download(
-            repository,
-            revision=revision,
-            allow_patterns=names,
-            endpoint=api.endpoint,
-            tqdm_class=Silent,
-        )
+        try:
+            found = snapshot_download(
+                repository,
+                revision=revision,
+                allow_patterns=names,
+                endpoint=api.endpoint,
+                tqdm_class=Silent,
+            )
+        except OSError as failure:
+            if failure.errno != errno.ENOSPC:
+                raise
+            fix = "Make room, or set HF_HUB_CACHE to another disk; what came is kept."
+            raise HubError("the disk is full", where=_cache(), fix=fix) from None
     return Path(found)
 
 
