@@ -128,6 +128,9 @@ def test_bin_files(tmp_path: Path) -> None:
     assert (unread.kind, unread.severity, unread.checkpoints) == ("unread", "note", steps(1))
     found = only(audited(tmp_path, read_bin=read_bin))
     assert (found.kind, found.checkpoints) == ("repeated", steps(1, 3))
+    assert "step1 and step3 both hold" in " ".join(
+        kn("suite", tmp_path, "--audit", expect=1).stdout.split()
+    )
     (tmp_path / "step1" / "pytorch_model.bin").write_bytes(b"no pickle")
     assert only(audited(tmp_path, read_bin=read_bin)).kind == "unreadable"
 
@@ -213,13 +216,16 @@ def test_by_file_nothing_is_fetched(served: HubServer, tmp_path: Path) -> None:
     assert served.count("/cdn/") == 0
     assert served.count("/resolve/") == 0
     assert "share 1 of 2 files of weights" in shared["says"]
-    # A name under which there are no weights.
+    assert "the whole of" not in shared["says"]
+    # Names under which there are no weights, or not all.
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "config.json").write_text("{}")
-    served.add("lab/model", {"step4": bare})
+    (tmp_path / "made" / "step0" / "model-00001-of-00002.safetensors").unlink()
+    served.add("lab/model", {"step4": bare, "step0": tmp_path / "made" / "step0"})
     printed = kn("suite", "lab/model", "--audit", "--by-file", expect=1).stdout
     assert "step4: there are no weights" in printed
+    assert "step0: file 1 of 2 is not there" in printed
 
 
 def test_by_file_files_may_have_any_size_and_name(tmp_path: Path) -> None:

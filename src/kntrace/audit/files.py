@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from kntrace.audit.prints import CheckpointPrint, Problem, TensorPrint
@@ -10,6 +12,8 @@ from kntrace.suite import Checkpoint, hub
 from kntrace.suite.weights import read_weights, weight_files
 
 __all__ = ["print_files"]
+
+_PART = re.compile(r"-(?P<part>[0-9]+)-of-(?P<whole>[0-9]+)\.")
 
 
 def print_files(
@@ -31,8 +35,18 @@ def print_files(
         name: TensorPrint(digest, (size,), "bytes", varied=True, file=name)
         for name, (digest, size) in files.items()
     }
-    lack = None if prints else Problem("missing", "there are no weights")
+    lack = _lack(prints)
     return CheckpointPrint(checkpoint.label, place, prints, complete=True, problem=lack), read
+
+
+def _lack(names: Iterable[str]) -> Problem | None:
+    """Say what is not there, by the numbers in the files' names: `model-00001-of-00003`."""
+    found = [match for name in names if (match := _PART.search(name))]
+    parts, whole = {int(match["part"]) for match in found}, {int(m["whole"]) for m in found}
+    if found and len(whole) == 1 and len(parts) < max(whole):
+        absent = next(part for part in range(1, max(whole) + 1) if part not in parts)
+        return Problem("missing", f"file {absent} of {max(whole)} is not there")
+    return None if [*names] else Problem("missing", "there are no weights")
 
 
 def _local(source: Path, *, alone: bool) -> dict[str, tuple[str, int]]:

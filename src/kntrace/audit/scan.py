@@ -72,10 +72,9 @@ class Audit:
         counted = [(self.count(kind), kind) for kind in SEVERITIES]
         said = [f"{count} {kind}{'s' * (count > 1)}" for count, kind in counted if count]
         read = f", {self.bytes / 1e6:,.1f} MB in {self.seconds:.1f} s" if self.bytes else ""
-        return (
-            f"audit ({self.checkpoints} checkpoints, {self.tensors:,} {what}{read}): "
-            f"{', '.join(said) or 'nothing found'}"
-        )
+        series = "1 checkpoint" if self.checkpoints == 1 else f"{self.checkpoints} checkpoints"
+        outcome = ", ".join(said) or "nothing found"
+        return f"audit ({series}, {self.tensors:,} {what}{read}): {outcome}"
 
 
 def audit_suite(

@@ -141,6 +141,8 @@ class Weights:
     def _files(self, place: int, names: Sequence[str]) -> str:
         """Name the files of weights of which tensors are just the trained ones."""
         tensors = self.prints[place].tensors
+        if any(tensors[name].file == name for name in names):
+            return ""  # they are files
         files = {tensors[name].file for name in self.trained if name in tensors}
         whole = [
             file
