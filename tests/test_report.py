@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from kntrace.analysis import Analysis, analyse
-from kntrace.archive import Run
+from kntrace.archive import Run, write_print
+from kntrace.audit import CheckpointPrint, TensorPrint
 from kntrace.errors import AnalysisError, RunError
 from kntrace.figures import FIGURES
 from kntrace.report import write_report
@@ -268,9 +269,33 @@ class TestCautions:
         text = " ".join(c.title + c.text for c in cautions(run, analyse(run, permutations=19)))
         assert "The integral is not exact" in text
         assert "at most by 0.20" in text
-        assert "step100, step200 hold equal weights" in text
+        assert "step100 and step200 both hold equal weights" in text
         assert "steps are not known" in text
         assert "group 'lone' has one word" in text
+
+    def test_what_an_audit_found_is_told_as_text(self, tmp_path: Path) -> None:
+        run = synthetic_run(tmp_path / "r", synthetic_scores(groups=GROUPS, width=48))
+        for place, item in enumerate(run.suite):
+            head = "<b>head</b>"
+            tensors = {
+                "embed.w": TensorPrint(f"{place}", (2, 2), "float32", True),
+                head: TensorPrint(f"{place % 3}", (2, 2), "float32", True),
+            }
+            config = {"hidden_act": "gelu" if place else SCRIPT}
+            write_print(
+                run,
+                CheckpointPrint(
+                    item.label, place, tensors, whole=run.fingerprint(place), config=config
+                ),
+            )
+        found = analyse(run, permutations=19)
+        told = {caution.title: caution.text for caution in cautions(run, found)}
+        assert "hold weights of another one" in str([*told])
+        assert SCRIPT in told["The configuration changes along the series."]
+        page = Page(write_report(run, found))
+        assert SCRIPT not in page.source
+        assert "<b>head</b>" not in page.source
+        assert "<b>head</b>" in page.text
 
     def test_integrals_that_did_not_converge(self, tmp_path: Path) -> None:
         scores = synthetic_scores(groups=GROUPS, width=48).load()

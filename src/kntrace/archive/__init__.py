@@ -3,6 +3,7 @@
 Nothing else in kntrace imports zarr, and nothing here imports torch.
 """
 
+from kntrace.archive.audited import audit_run, read_prints, write_print
 from kntrace.archive.convergence import Convergence, convergence
 from kntrace.archive.fetched import read_fetched, write_fetched
 from kntrace.archive.folder import writing
@@ -23,11 +24,13 @@ __all__ = [
     "Session",
     "Status",
     "Variable",
+    "audit_run",
     "convergence",
     "create_run",
     "load_array",
     "open_run",
     "read_fetched",
+    "read_prints",
     "resume_run",
     "save_array",
     "shortlist",
@@ -35,5 +38,6 @@ __all__ = [
     "source_state",
     "status",
     "write_fetched",
+    "write_print",
     "writing",
 ]

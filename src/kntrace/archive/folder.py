@@ -18,6 +18,7 @@ except ImportError:  # pragma: no cover - only where the system is not a POSIX o
 
 __all__ = [
     "ANALYSIS",
+    "AUDIT",
     "BEGUN",
     "FETCHED",
     "FIGURES",
@@ -38,7 +39,7 @@ __all__ = [
 
 STUDY, SUITE, SETTINGS = "study.yaml", "suite.yaml", "settings.yaml"
 SCORES, PROVENANCE = "scores.zarr", "provenance.json"
-ANALYSIS, FIGURES = "analysis", "figures"
+ANALYSIS, FIGURES, AUDIT = "analysis", "figures", "audit"
 # What the run brought into the cache of the hub and has to delete again. It is written before
 # the archive is there, whose making takes a checkpoint.
 FETCHED = "fetched.json"
@@ -215,7 +216,13 @@ def remove_leftovers(path: Path) -> None:
     a leftover.
     """
     try:
-        for folder in (path, path / ANALYSIS, path / SCORES, *_folders(path / SCORES)):
+        for folder in (
+            path,
+            path / ANALYSIS,
+            path / AUDIT,
+            path / SCORES,
+            *_folders(path / SCORES),
+        ):
             for name in names(folder):
                 if not name.endswith(_PARTIAL):
                     continue

@@ -77,7 +77,7 @@ def run_sweep(
     as_json: AsJson = False,
 ) -> None:
     """Score every neuron of every checkpoint for every word. Run again to resume."""
-    from kntrace.archive import convergence
+    from kntrace.archive import audit_run, convergence
 
     named = baseline in ("zero", "mean")
     settings = kntrace.Settings.of(
@@ -113,6 +113,9 @@ def run_sweep(
         missing = len(finished.missing())
         print_json({"run": finished.path, "missing": missing, "unconverged": paths.missed})
         return
+    for finding in audit_run(finished):
+        if finding.severity != "note":
+            say(f"Careful: {finding.says}")
     if paths.missed:
         say(f"Careful: {paths.warning}")
     say(f"Done: {finished.path}. Next: kntrace analyse {finished.path}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import pickle
 from collections.abc import Iterator
@@ -11,16 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from kntrace.audit import HARMLESS, CheckpointPrint, TensorPrint, fold, print_tensor, read_papers
 from kntrace.errors import KntraceError, ModelError, SettingsError, SuiteError
 from kntrace.models.feedforward import reads_both_ways
 from kntrace.models.gguf import check_packages, quiet_unpacking, refuse_unread, unpacking
 from kntrace.suite import Checkpoint, fetch, format_in, refuse_format
+from kntrace.suite.cache import snapshot
 
 __all__ = ["DTYPES", "LoadedCheckpoint", "fingerprint", "load_checkpoint", "load_tokenizer"]
 
@@ -30,18 +32,6 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
     "tf32": torch.float32,
-}
-
-# Entries of a configuration that may differ between checkpoints of one run.
-_INCIDENTAL = {
-    "_name_or_path",
-    "_model_name_or_path",
-    "_commit_hash",
-    "architectures",
-    "dtype",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
 }
 
 
@@ -55,8 +45,8 @@ class LoadedCheckpoint:
         Where it came from.
     model, tokenizer
         The Hugging Face objects; the model is in evaluation mode.
-    tensor_hashes
-        SHA-256 (hex) of each tensor in the model's state, by name.
+    prints
+        What tells each tensor in the model's state apart, by name.
     fingerprint
         One SHA-256 (hex) of all of them: equal for equal weights, wherever they lie.
     architecture
@@ -68,7 +58,7 @@ class LoadedCheckpoint:
     checkpoint: Checkpoint
     model: Any = field(repr=False)
     tokenizer: Any = field(repr=False)
-    tensor_hashes: dict[str, str] = field(repr=False)
+    prints: dict[str, TensorPrint] = field(repr=False)
     fingerprint: str
     architecture: dict[str, Any] = field(repr=False)
     commit: str | None
@@ -76,6 +66,24 @@ class LoadedCheckpoint:
     def round_to(self, dtype: str) -> None:
         """Bring the weights to a coarser format of `DTYPES`; they are loaded in float32."""
         self.model.to(DTYPES[dtype])
+
+    def printed(self, place: int) -> CheckpointPrint:
+        """What tells it apart, as the checkpoint at this place of its suite."""
+        return CheckpointPrint(
+            self.checkpoint.label,
+            place,
+            self.prints,
+            whole=self.fingerprint,
+            complete=True,
+            **({} if self._folder is None else read_papers(self._folder)),
+        )
+
+    @property
+    def _folder(self) -> Path | None:
+        """Where its files lie; None for a GGUF file, which is one, or if that is not known."""
+        if self.checkpoint.revision is None:
+            return None if self.checkpoint.gguf else Path(self.checkpoint.source)
+        return None if self.commit is None else snapshot(self.checkpoint.source, self.commit)
 
     def check_architecture(self, expected: dict[str, Any] | None) -> None:
         """Raise `ModelError` if another checkpoint's `architecture` differs from this one's."""
@@ -163,15 +171,13 @@ def load_checkpoint(
     _check_complete(report, where)
     if checkpoint.gguf:
         refuse_unread(Path(checkpoint.source), model, where)
-    hashes = {
-        name: _hash_tensor(name, tensor, where) for name, tensor in model.state_dict().items()
-    }
+    prints = {name: _print(name, tensor, where) for name, tensor in model.state_dict().items()}
     return LoadedCheckpoint(
         checkpoint,
         model.eval().to(torch_device),
         tokenizer,
-        hashes,
-        fingerprint(hashes),
+        prints,
+        fingerprint({name: one.hash for name, one in prints.items()}),
         _architecture(config),
         None if checkpoint.revision is None else Path(source).name,
     )
@@ -227,13 +233,12 @@ def _here(
 def _architecture(config: Any) -> dict[str, Any]:
     """The configuration without what says nothing of how the model computes."""
     plain: dict[str, Any] = json.loads(json.dumps(config.to_dict(), default=str))
-    return {name: value for name, value in plain.items() if name not in _INCIDENTAL}
+    return {name: value for name, value in plain.items() if name not in HARMLESS}
 
 
 def fingerprint(tensor_hashes: dict[str, str]) -> str:
     """Fold the hashes of a model's tensors into one, whatever order they come in."""
-    canonical = json.dumps(tensor_hashes, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return fold(tensor_hashes)
 
 
 def _device(name: str) -> torch.device:
@@ -260,17 +265,19 @@ def _refuse_format(device: torch.device, dtype: str) -> None:
         raise SettingsError("dtype float64 on mps, which has none", expected="float32")
 
 
-def _hash_tensor(name: str, tensor: Tensor, where: str) -> str:
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+def _print(name: str, tensor: Tensor, where: str) -> TensorPrint:
+    flat = tensor.detach().cpu().contiguous().view(-1)
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if not hasattr(np, dtype):  # formats that numpy has nothing like: by their bytes
+        flat = flat.view(torch.uint8)
+    print_ = print_tensor([flat.numpy()], tuple(tensor.shape), dtype)
+    if print_.not_finite:
         raise SuiteError(
             f"the weights {name} hold values that are not finite",
             where=where,
             fix="Take this checkpoint out of the suite, or load it in the format it was saved in.",
         )
-    flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
-    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-    digest.update(flat.numpy().data)
-    return digest.hexdigest()
+    return print_
 
 
 def _check_complete(report: dict[str, Any], where: str) -> None:

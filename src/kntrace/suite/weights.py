@@ -21,6 +21,7 @@ __all__ = [
     "read_weights",
     "shards",
     "size_in_words",
+    "weight_files",
 ]
 
 # In the order in which transformers prefers them. Optimizers and arguments are saved as .bin too.
@@ -217,6 +218,18 @@ def format_in(folder: Path) -> str:
     return parts_of(_sizes(folder)).format
 
 
+def weight_files(folder: Path) -> tuple[str, list[Path], tuple[str, ...]]:
+    """Return format and files of the weights in a folder, and the tensors that an index names.
+
+    A file that the index names is returned whether or not it is there.
+    """
+    parts = parts_of(_sizes(folder))
+    index = folder / _INDEX.get(parts.format, "")
+    found = [folder / Path(name).name for name in shards(folder, parts)]
+    named = _weight_map(index) if index.name in parts.small else None
+    return parts.format, found, () if named is None else tuple(sorted(named))
+
+
 def _sizes(folder: Path) -> dict[str, int]:
     """Sizes of the files in a folder, links followed; none if it is not there."""
     try:
@@ -238,7 +251,14 @@ def _whole(folder: Path, names: Collection[str]) -> bool:
 
 def _named_in(index: Path) -> set[str] | None:
     """Names of the files that an index names; None if it is no index."""
+    named = _weight_map(index)
+    return None if named is None else set(named.values())
+
+
+def _weight_map(index: Path) -> dict[str, str] | None:
+    """Read in which file each tensor is; None if it is no index."""
     try:
-        return set(json.loads(index.read_bytes())["weight_map"].values())
+        named = json.loads(index.read_bytes())["weight_map"]
+        return {str(name): str(file) for name, file in named.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

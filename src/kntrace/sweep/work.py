@@ -21,6 +21,7 @@ from kntrace.archive import (
     resume_run,
     source_config,
     source_state,
+    write_print,
     writing,
 )
 from kntrace.errors import ModelError, RunError, SettingsError, SuiteError
@@ -305,6 +306,7 @@ class _Sweep:
             )
         loaded.check_architecture(record.get("architecture"))
         run.write_fingerprint(place, loaded.fingerprint)
+        write_print(run, loaded.printed(place))
         seen |= {
             checkpoint.label: {
                 "source": checkpoint.source,
