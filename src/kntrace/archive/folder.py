@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from kntrace.errors import RunError
@@ -25,6 +26,7 @@ __all__ = [
     "SETTINGS",
     "STUDY",
     "SUITE",
+    "batches_of_names",
     "claim_folder",
     "names",
     "refuse_foreign",
@@ -45,6 +47,7 @@ _PARTIAL = ".partial"
 # still has it was left by a run that was killed while it was being made.
 BEGUN = SCORES + _PARTIAL
 _LOCK = ".lock"
+_AT_ONCE = 1 << 14
 
 
 def write_text(path: Path, text: str) -> None:
@@ -210,9 +213,13 @@ def remove_leftovers(path: Path) -> None:
     """
     try:
         for folder in (path, path / ANALYSIS, path / SCORES, *_folders(path / SCORES)):
-            for name in names(folder):
-                if not name.endswith(_PARTIAL):
-                    continue
+            halves = [
+                name
+                for some in batches_of_names(folder)
+                for name in some
+                if name.endswith(_PARTIAL)
+            ]
+            for name in halves:
                 if (folder / name).is_dir():
                     shutil.rmtree(folder / name)
                 else:
@@ -227,8 +234,14 @@ def _folders(path: Path) -> list[Path]:
 
 def names(folder: Path) -> list[str]:
     """Names in `folder`, none if it is not there; one system call for some hundred of them."""
+    return [name for some in batches_of_names(folder) for name in some]
+
+
+def batches_of_names(folder: Path) -> Iterator[list[str]]:
+    """The same, some at a time: a folder of blocks may hold hundreds of thousands."""
     try:
         with os.scandir(folder) as items:
-            return [item.name for item in items]
+            while some := [item.name for item in islice(items, _AT_ONCE)]:
+                yield some
     except FileNotFoundError:
-        return []
+        return
