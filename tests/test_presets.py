@@ -19,6 +19,7 @@ import public_code as slow
 from kntrace.analysis import analyse, analyse_scores, load_analysis
 from kntrace.attribution import Engine
 from kntrace.errors import AnalysisError, ModelError, SettingsError
+from kntrace.models.tokens import Encoded
 from kntrace.progress import silent
 from kntrace.testing import synthetic_run, synthetic_scores
 from test_cli import kn
@@ -360,6 +361,30 @@ def test_an_analysis_of_another_run_is_no_analysis_of_the_preset(tmp_path):
     other = synthetic_run(tmp_path / "run", groups=GROUPS, checkpoints=2)
     with pytest.raises(SettingsError, match=r"other options.*site 'post_activation', not 'pre_act"):
         kntrace.find_preset("public-code").analysis(other)
+
+
+def test_a_study_is_asked_anew_and_so_has_another_digest(bare):
+    study = kntrace.load_study(bare[0])
+    before, _ = study.digest, study.slots
+    asked = kntrace.find_preset("public-code").study(study)
+    assert asked.digest != before
+    assert asked.digest == kntrace.find_preset("public-code").study(asked).digest
+    assert asked.rendered("Cat")[0] == "what says meow"
+    assert (study.digest, asked.words) == (before, study.words)
+
+
+def test_the_model_cannot_write_on_after_token_ids():
+    model = transformers.GPTNeoXForCausalLM(
+        transformers.GPTNeoXConfig(
+            vocab_size=96, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+            num_attention_heads=2,
+        )
+    )  # fmt: skip
+    settings = kntrace.find_preset("public-code").settings()
+    with Engine(model, None, settings) as engine:
+        assert engine.attribute_many([Encoded((1, 2), (3,))])
+        with pytest.raises(ModelError, match=r"Engine\.encode"):
+            engine.attribute_many([Encoded((1, 2), (3, 4))])
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest():

@@ -75,7 +75,8 @@ class Preset:
 
     def study(self, study: Study) -> Study:
         """Return the study as the preset asks it; the run keeps it in that form."""
-        return study.model_copy(update=dict(self.asked))
+        # Made anew rather than copied: a copy would keep the digest of what it was copied from.
+        return Study(name=study.name, words=study.words, **self.asked)
 
     def analysis(self, run: Run, **own: Any) -> dict[str, Any]:
         """Arguments of `kntrace.analysis.analyse`, with `own` ones.

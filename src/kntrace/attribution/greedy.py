@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from kntrace.attribution.encoding import Reader
+from kntrace.errors import ModelError
 from kntrace.models.tokens import Encoded
 
 __all__ = ["written_by"]
@@ -26,8 +27,13 @@ def written_by(model: Any, reader: Reader, encoded: Encoded) -> list[Encoded]:
     Raises
     ------
     ModelError
-        If a prompt grows longer than it may be.
+        If a prompt grows longer than it may be, or has no text.
     """
+    if not encoded.text:
+        raise ModelError(
+            "a prompt of token ids alone, after whose text the model is to write on",
+            expected="one that Engine.encode read",
+        )
     device = model.get_input_embeddings().weight.device
     parts = [encoded]
     for _ in encoded.answer[1:]:
