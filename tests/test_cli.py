@@ -91,6 +91,16 @@ def test_a_second_run_has_nothing_to_do(finished, tiny_suite):
     assert {path: path.stat().st_mtime_ns for path in (run / "scores.zarr").rglob("*")} == before
 
 
+def test_a_quick_status_looks_at_no_checksum(finished, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(finished[0], copy)
+    (copy / "scores.zarr" / "gap" / "c.0.0.0.0").write_bytes(b"damaged")
+    assert "1 damaged" in kn("status", copy).stdout
+    quick = json.loads(kn("status", copy, "--quick", "--json").stdout)
+    assert quick["done"] == quick["total"]
+    assert quick["convergence"] is None
+
+
 def test_status_of_a_finished_run(finished):
     run, _ = finished
     assert "12 of 12 blocks done" in kn("status", run).stdout

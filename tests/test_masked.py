@@ -214,3 +214,10 @@ def test_settings_of_a_masked_model(tokenizer):
     with Engine(make("bert"), tokenizer, Settings(site="pre_activation")) as engine:
         one = engine.attribute_many([engine.encode("w9 [MASK]", "w7")])[0]
     assert (one.activation < -0.2).any()  # not yet through the nonlinearity
+
+
+@pytest.mark.parametrize("policy", ["mean", "greedy", "joint"])
+def test_a_policy_for_several_tokens_leaves_the_mask_where_it_is(policy, tokenizer):
+    given = (make("bert"), tokenizer, "w9 [MASK] w7 w8", "w61", "gauss_legendre", 5)
+    plain, found = kntrace.attribute(*given), kntrace.attribute(*given, answer_tokens=policy)
+    np.testing.assert_array_equal(found.score, plain.score)

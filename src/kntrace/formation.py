@@ -17,7 +17,7 @@ import xarray as xr
 
 from kntrace.errors import AnalysisError
 from kntrace.progress import Progress, silent
-from kntrace.wording import Wording, read_wording
+from kntrace.wording import Averaging, Wording, read_wording
 
 __all__ = ["formation_processes", "knowledge_neurons", "prompt_mean"]
 
@@ -67,6 +67,7 @@ def knowledge_neurons(
     *,
     wording: str | None = None,
     checkpoint: int | str = -1,
+    averaging: Averaging = "every_prompt",
 ) -> xr.Dataset:
     """Find each word's k neurons with the largest mean score.
 
@@ -80,6 +81,10 @@ def knowledge_neurons(
         The prompts to average over; the study's first wording unless given.
     checkpoint
         Position or label of the checkpoint that decides; the last one unless given.
+    averaging
+        How a word's prompts make one score of a neuron; see `kntrace.wording.read_wording`.
+        With `public_code` a neuron that is dropped at the checkpoint that decides has the score
+        of the latest one before it at which it is not.
 
     Returns
     -------
@@ -87,26 +92,26 @@ def knowledge_neurons(
         Dimensions `word` and `rank`, the largest score first; variables `layer`, `neuron`
         (int64, counted from 0) and `score` (float64, in units of probability). Among equal
         scores the lower layer comes first, then the lower neuron. Attributes: `k`, `wording`,
-        `checkpoint`, `layers`, `width`.
+        `averaging`, `checkpoint`, `layers`, `width`.
 
     Raises
     ------
     AnalysisError
-        If k is below one or above the number of neurons, if there is no such wording or
-        checkpoint, or if a score is not a finite number.
+        If k is below one or above the number of neurons, if there is no such wording,
+        checkpoint or averaging, or if a score is not a finite number.
 
     Notes
     -----
     Reads one checkpoint, word by word.
     """
-    view = read_wording(scores, wording)
+    view = read_wording(scores, wording, averaging)
     layers, width = scores.sizes["layer"], scores.sizes["neuron"]
     _check_k(k, layers * width)
     place = _checkpoint_position(view, checkpoint)
     chosen = np.empty((len(view.words), k), dtype=np.int64)
     values = np.empty(chosen.shape)
     for word in range(len(view.words)):
-        flat = view.mean(place, word).ravel()
+        flat = _deciding(view, place, word, k)
         # Stable, and layers come first in `flat`: so ties fall by layer, then by neuron.
         chosen[word] = np.argsort(-flat, kind="stable")[:k]
         values[word] = flat[chosen[word]]
@@ -125,6 +130,7 @@ def knowledge_neurons(
         attrs={
             "k": int(k),
             "wording": view.name,
+            "averaging": averaging,
             "checkpoint": view.checkpoints[place],
             "layers": layers,
             "width": width,
@@ -142,7 +148,8 @@ def formation_processes(
     scores
         As `Run.scores` gives them.
     chosen
-        Neurons of some or all of the words, from `knowledge_neurons`; its wording is used.
+        Neurons of some or all of the words, from `knowledge_neurons`; its wording and
+        averaging are used.
     progress
         Told of the checkpoints read, in the stage `formation`.
 
@@ -155,13 +162,15 @@ def formation_processes(
     Raises
     ------
     AnalysisError
-        If `chosen` has words that the scores have not, or if a score is not a finite number.
+        If `chosen` has words that the scores have not, if a score is not a finite number, or if
+        the averaging drops a chosen neuron at some checkpoint.
 
     Notes
     -----
     Reads the whole archive once, block by block.
     """
-    view = read_wording(scores, chosen.attrs.get("wording"))
+    averaging = chosen.attrs.get("averaging", "every_prompt")
+    view = read_wording(scores, chosen.attrs.get("wording"), averaging)
     places = {word: place for place, word in enumerate(view.words)}
     words = [str(word) for word in chosen["word"].values]
     for word in words:
@@ -176,6 +185,7 @@ def formation_processes(
         for row, word in enumerate(words):
             mean = view.mean(checkpoint, places[word])
             values[row, :, checkpoint] = mean[cells[0][row], cells[1][row]]
+            _refuse_dropped(values[row, :, checkpoint], layer[row], neuron[row], word, label)
     progress(_STAGE, len(view.checkpoints), len(view.checkpoints))
     return xr.DataArray(
         values,
@@ -187,8 +197,49 @@ def formation_processes(
             "neuron": (("word", "rank"), neuron),
         },
         name="formation",
-        attrs={"k": layer.shape[1], "wording": view.name, "unit": "probability"},
+        attrs={
+            "k": layer.shape[1],
+            "wording": view.name,
+            "averaging": averaging,
+            "unit": "probability",
+        },
     )
+
+
+def _deciding(view: Wording, place: int, word: int, k: int) -> npt.NDArray[np.float64]:
+    """Score of every neuron by which they are chosen; -inf where the averaging leaves none."""
+    flat = view.mean(place, word).ravel()
+    for earlier in reversed(range(place)):
+        dropped = np.isnan(flat)
+        if not dropped.any():
+            break
+        flat[dropped] = view.mean(earlier, word).ravel()[dropped]
+    kept = int((~np.isnan(flat)).sum())
+    if kept < k:
+        raise AnalysisError(
+            f"k = {k} knowledge neurons, but the averaging {view.averaging!r} leaves {kept}",
+            where=f"word {view.words[word]!r}",
+            fix="Choose fewer, or average over every prompt.",
+        )
+    return np.where(np.isnan(flat), -np.inf, flat)
+
+
+def _refuse_dropped(
+    values: npt.NDArray[np.float64],
+    layer: npt.NDArray[np.int64],
+    neuron: npt.NDArray[np.int64],
+    word: str,
+    label: str,
+) -> None:
+    for rank in np.flatnonzero(np.isnan(values)):
+        raise AnalysisError(
+            f"neuron {neuron[rank]} of layer {layer[rank]} has no score: it lies at or below -10 "
+            "times the largest score in more than half of the prompts",
+            where=f"word {word!r} at checkpoint {label!r}",
+            expected="a score of every chosen neuron at every checkpoint; the public code stops "
+            "here as well",
+            fix="Choose fewer neurons, or average over every prompt.",
+        )
 
 
 def _positions(scores: xr.Dataset, dim: str, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:

@@ -46,8 +46,11 @@ class Settings(BaseModel):
     answer_tokens
         What to do with an answer of several tokens. `error`: refuse it; `first`: attribute its
         first token; `mean`: attribute each token after those before it, each at its own last
-        position, and take the mean; `joint`: attribute the whole answer at the prompt's last
-        position.
+        position, and take the mean; `greedy`: likewise, but each token after what the model
+        itself would have written before it (the public code's); `joint`: attribute the whole
+        answer at the prompt's last position.
+    longest_prompt
+        Most tokens that a prompt may have beside what the model allows; None: no limit.
     dtype
         Number format of the weights and of all arithmetic; `tf32` keeps float32 but lets a GPU
         round the factors of its matrix products.
@@ -61,7 +64,8 @@ class Settings(BaseModel):
     site: str = "post_activation"
     objective: str = "probability"
     baseline: str = Field(default="zero", pattern=r"^(zero|mean|sha256:[0-9a-f]{64})$")
-    answer_tokens: Literal["error", "first", "mean", "joint"] = "error"
+    answer_tokens: Literal["error", "first", "mean", "greedy", "joint"] = "error"
+    longest_prompt: int | None = Field(default=None, ge=1)
     dtype: Literal["float32", "float64", "bfloat16", "float16", "tf32"] = "float32"
 
     @field_validator("rule", "site", "objective", mode="before")
@@ -89,7 +93,11 @@ class Settings(BaseModel):
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of the settings' values, whatever order they were written in."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        values = self.model_dump(mode="json")
+        # Runs made before there was a limit had none.
+        if values["longest_prompt"] is None:
+            del values["longest_prompt"]
+        canonical = json.dumps(values, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def differences(self, other: Settings) -> list[str]:

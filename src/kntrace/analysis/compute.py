@@ -18,7 +18,7 @@ from kntrace.formation import formation_processes, knowledge_neurons
 from kntrace.overlap import neuron_overlap
 from kntrace.progress import Progress, silent
 from kntrace.verdict import Verdict, VerdictRule, combine
-from kntrace.wording import read_wording, wordings_of
+from kntrace.wording import Averaging, read_wording, wordings_of
 
 __all__ = ["DEFAULT_DISTANCES", "analyse", "analyse_scores", "load_analysis"]
 
@@ -35,6 +35,7 @@ def analyse(
     *,
     k: int | None = None,
     distances: Sequence[str] | None = None,
+    averaging: Averaging = "every_prompt",
     permutations: int = 999,
     seed: int = 0,
     progress: Progress = silent,
@@ -51,6 +52,9 @@ def analyse(
     distances
         Names in `kntrace.distance.DISTANCES`; `DEFAULT_DISTANCES` unless given. The baseline
         `probability_curve` is added in any case.
+    averaging
+        How a word's prompts make one score of a neuron, for the knowledge neurons and their
+        formation processes; see `kntrace.wording.read_wording`.
     permutations, seed
         Of every permutation test.
     progress
@@ -79,6 +83,7 @@ def analyse(
         run.study.groups,
         k=k,
         distances=distances,
+        averaging=averaging,
         permutations=permutations,
         seed=seed,
         progress=progress,
@@ -95,6 +100,7 @@ def analyse_scores(
     *,
     k: int | None = None,
     distances: Sequence[str] | None = None,
+    averaging: Averaging = "every_prompt",
     permutations: int = 999,
     seed: int = 0,
     progress: Progress = silent,
@@ -107,7 +113,7 @@ def analyse_scores(
         In the form of `Run.scores`.
     groups
         The words of every group; as the scores' coordinate `group` has it unless given.
-    k, distances, permutations, seed, progress
+    k, distances, averaging, permutations, seed, progress
         As for `analyse`.
 
     Raises
@@ -121,7 +127,7 @@ def analyse_scores(
     k = max(1, min(_MOST, neurons // _ONE_IN)) if k is None else k
     tests = {"permutations": permutations, "seed": seed}
 
-    chosen = knowledge_neurons(scores, k)
+    chosen = knowledge_neurons(scores, k, averaging=averaging)
     formation = formation_processes(scores, chosen, progress=progress)
     matrices = {
         name: pairwise_distances(

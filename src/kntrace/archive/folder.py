@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 from kntrace.errors import RunError
@@ -27,6 +28,7 @@ __all__ = [
     "SETTINGS",
     "STUDY",
     "SUITE",
+    "batches_of_names",
     "claim_folder",
     "names",
     "refuse_foreign",
@@ -52,6 +54,7 @@ BEGUN = SCORES + _PARTIAL
 _LOCK = ".lock"
 # What may lie in a folder that is no run yet.
 _BEFORE = (_LOCK, FETCHED, FETCHED + _PARTIAL)
+_AT_ONCE = 1 << 14
 
 
 def write_text(path: Path, text: str) -> None:
@@ -216,16 +219,15 @@ def remove_leftovers(path: Path) -> None:
     a leftover.
     """
     try:
-        for folder in (
-            path,
-            path / ANALYSIS,
-            path / AUDIT,
-            path / SCORES,
-            *_folders(path / SCORES),
-        ):
-            for name in names(folder):
-                if not name.endswith(_PARTIAL):
-                    continue
+        places = (path, path / ANALYSIS, path / AUDIT, path / SCORES, *_folders(path / SCORES))
+        for folder in places:
+            halves = [
+                name
+                for some in batches_of_names(folder)
+                for name in some
+                if name.endswith(_PARTIAL)
+            ]
+            for name in halves:
                 if (folder / name).is_dir():
                     shutil.rmtree(folder / name)
                 else:
@@ -240,8 +242,14 @@ def _folders(path: Path) -> list[Path]:
 
 def names(folder: Path) -> list[str]:
     """Names in `folder`, none if it is not there; one system call for some hundred of them."""
+    return [name for some in batches_of_names(folder) for name in some]
+
+
+def batches_of_names(folder: Path) -> Iterator[list[str]]:
+    """The same, some at a time: a folder of blocks may hold hundreds of thousands."""
     try:
         with os.scandir(folder) as items:
-            return [item.name for item in items]
+            while some := [item.name for item in islice(items, _AT_ONCE)]:
+                yield some
     except FileNotFoundError:
-        return []
+        return

@@ -113,14 +113,17 @@ class Run:
         That is the fingerprint of their weights or, in a run whose checkpoints have one, their
         baseline.
         """
+        present, lost = self._present(), sorted(self._unproven_checkpoints())
+        return [(place, int(word)) for place in lost for word in np.flatnonzero(present[place])]
+
+    def _unproven_checkpoints(self) -> set[int]:
         based = self.settings.baseline != "zero"
-        lost = {
+        return {
             place
             for place in range(len(self.suite))
             if self.fingerprint(place) is None
             or (based and not chunks.intact(self._checkpoint_file("baseline", place)))
         }
-        return [pair for pair in _pairs(self._present()) if pair[0] in lost]
 
     def damaged(self, progress: Progress = silent) -> list[tuple[int, int]]:
         """List the blocks that are there but fail a checksum, and those that are unproven.
@@ -128,14 +131,18 @@ class Run:
         Reads every chunk, at the speed of the disk; `progress` counts blocks in the stage
         `verify`.
         """
-        present, unproven = _pairs(self._present()), set(self.unproven())
-        damaged = []
-        for done, pair in enumerate(present):
-            progress("verify", done, len(present), self.describe(*pair))
-            files = chunks.block_chunks(self._scores, *pair)
-            if pair in unproven or not all(map(chunks.intact, files)):
-                damaged.append(pair)
-        progress("verify", len(present), len(present))
+        present, lost = self._present(), self._unproven_checkpoints()
+        damaged, done, total = [], 0, int(present.sum())
+        # Checkpoint by checkpoint: a list of all blocks would grow with the run.
+        for checkpoint, there in enumerate(present):
+            pairs = [(checkpoint, int(word)) for word in np.flatnonzero(there)]
+            found = chunks.intact_blocks(self._scores, pairs)
+            for pair in pairs:
+                progress("verify", done, total, self.describe(*pair))
+                done += 1
+                if checkpoint in lost or not next(found):
+                    damaged.append(pair)
+        progress("verify", total, total)
         return damaged
 
     def require_complete(self) -> None:

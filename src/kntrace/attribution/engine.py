@@ -17,6 +17,7 @@ from torch import Tensor
 from kntrace.attribution.ablation import ablate
 from kntrace.attribution.adaptive import integrate_adaptively
 from kntrace.attribution.encoding import Reader
+from kntrace.attribution.greedy import written_by
 from kntrace.attribution.integrate import Integral, Tolerance, integrate
 from kntrace.attribution.memory import Memory, cost_of_rows
 from kntrace.attribution.objectives import find_objective
@@ -196,7 +197,7 @@ class Engine:
             If a score is not a finite number.
         """
         self._entered  # noqa: B018  (raises outside `with`)
-        if self._settings.answer_tokens == "mean":
+        if self._settings.answer_tokens in ("mean", "greedy"):
             return self._token_by_token(encoded)
         found: dict[int, Attribution] = {}
         # Rows of one pass have equally many tokens.
@@ -251,14 +252,20 @@ class Engine:
         return found.reshape(layers, width) if neurons is None else found
 
     def _token_by_token(self, encoded: Sequence[Encoded]) -> list[Attribution]:
-        """Attribute every token of every answer after those before it; means per answer."""
-        parts = [
-            Encoded(one.ids + one.answer[:place], one.answer[place : place + 1])
-            for one in encoded
-            for place in range(len(one.answer))
-        ]
+        """Attribute every token of every answer at its own last position; means per answer."""
+        parts = [part for one in encoded for part in self._parts(one)]
         found = iter(self._in_groups(parts))
         return [mean_of([next(found) for _ in one.answer]) for one in encoded]
+
+    def _parts(self, encoded: Encoded) -> list[Encoded]:
+        """Each of the answer's tokens after what comes before it."""
+        if len(encoded.answer) > 1 and self._settings.answer_tokens == "greedy":
+            return written_by(self._model, self._reader, encoded)
+        ids, answer = encoded.ids, encoded.answer
+        return [
+            replace(encoded, ids=ids + answer[:place], answer=answer[place : place + 1])
+            for place in range(len(answer))
+        ]
 
     def _in_groups(self, encoded: Sequence[Encoded]) -> list[Attribution]:
         """As many prompts at once as a third of the budget has room for what is kept of each."""

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import kntrace
-from kntrace.cli.options import AsJson, Quiet, RunFolder
+from kntrace.cli.options import AsJson, PresetName, Quiet, RunFolder, given
 from kntrace.cli.printing import bars, say, tell
 
 __all__ = ["analyse"]
 
 
 def analyse(
+    context: typer.Context,
     run: RunFolder,
+    preset: PresetName = None,
     k: Annotated[
         int | None,
         typer.Option(
@@ -25,6 +27,9 @@ def analyse(
     distance: Annotated[
         list[str] | None, typer.Option(help="A distance by name; may be given again.")
     ] = None,
+    averaging: Annotated[
+        str, typer.Option(help="How prompts make one score: every_prompt or public_code.")
+    ] = "every_prompt",
     permutations: Annotated[int, typer.Option(min=1)] = 999,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     figures: Annotated[bool, typer.Option(help="Draw the figures too.")] = True,
@@ -36,11 +41,19 @@ def analyse(
     from kntrace.archive import convergence
 
     opened = kntrace.open_run(run)
+    options: dict[str, Any] = {
+        "k": k,
+        "distances": tuple(distance) if distance else None,
+        "averaging": averaging.replace("-", "_"),
+    }
+    if preset is not None:
+        if "averaging" not in given(context, ["averaging"]):
+            del options["averaging"]
+        options = kntrace.find_preset(preset).analysis(opened, **options)
     with bars(quiet) as progress:
         found = run_analysis(
             opened,
-            k=k,
-            distances=tuple(distance) if distance else None,
+            **options,
             permutations=permutations,
             seed=seed,
             progress=progress,

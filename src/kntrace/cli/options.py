@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +12,7 @@ __all__ = [
     "AllowBin",
     "AsJson",
     "Pattern",
+    "PresetName",
     "Quiet",
     "RunFolder",
     "Stage",
@@ -19,6 +21,7 @@ __all__ = [
     "SuiteName",
     "Threads",
     "World",
+    "given",
 ]
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
@@ -26,6 +29,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads for the model's arithmetic.")]
 World = Annotated[
     str, typer.Option(help="A world of facts: structured, flat, confounded and others.")
+]
+PresetName = Annotated[
+    str | None,
+    typer.Option("--preset", help="Options by name: public-code, as the paper's public code."),
 ]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Steps = Annotated[
@@ -53,3 +60,12 @@ AllowBin = Annotated[
 ]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Study file, or similar-words.")]
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="Folder, suite.yaml or hub id.")]
+
+
+def given(context: typer.Context, names: Iterable[str]) -> dict[str, Any]:
+    """Those of the named options that stand on the command line, with their values."""
+    return {
+        name: context.params[name]
+        for name in names
+        if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"
+    }

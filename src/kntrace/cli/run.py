@@ -12,12 +12,14 @@ from kntrace.cli.options import (
     AllowBin,
     AsJson,
     Pattern,
+    PresetName,
     Quiet,
     Stage,
     Steps,
     StudyName,
     SuiteName,
     Threads,
+    given,
 )
 from kntrace.cli.printing import bars, print_json, say, tell
 
@@ -25,6 +27,7 @@ __all__ = ["run_sweep"]
 
 
 def run_sweep(
+    context: typer.Context,
     study: StudyName,
     suite: SuiteName,
     folder: Annotated[Path, typer.Option("--out", help="The run folder; resumed if it exists.")],
@@ -34,6 +37,7 @@ def run_sweep(
     groups: Annotated[
         Path | None, typer.Option(help="Groups file, for a plain {word: [questions]} study.")
     ] = None,
+    preset: PresetName = None,
     rule: Annotated[str, typer.Option(help="Integration rule.")] = "adaptive",
     nodes: Annotated[int, typer.Option(min=1, help="Points of a fixed rule.")] = 8,
     tolerance: Annotated[
@@ -48,7 +52,7 @@ def run_sweep(
         str, typer.Option(help="Where paths start: zero, mean, or FILE.npy (layer, neuron).")
     ] = "zero",
     answer_tokens: Annotated[
-        str, typer.Option(help="Answers of several tokens: error, first, mean or joint.")
+        str, typer.Option(help="Answers of several tokens: error, first, mean, greedy, joint.")
     ] = "error",
     dtype: Annotated[
         str,
@@ -80,17 +84,24 @@ def run_sweep(
     from kntrace.archive import audit_run, convergence
 
     named = baseline in ("zero", "mean")
-    settings = kntrace.Settings.of(
-        rule=rule,
-        nodes=nodes,
-        tolerance=tolerance,
-        site=site,
-        objective=objective,
-        answer_tokens=answer_tokens,
-        baseline=baseline if named else "zero",
-        dtype=dtype,
-    )
-    loaded = kntrace.load_study(study, groups=groups)
+    options = {
+        "rule": rule,
+        "nodes": nodes,
+        "tolerance": tolerance,
+        "site": site,
+        "objective": objective,
+        "answer_tokens": answer_tokens,
+        "baseline": baseline if named else "zero",
+        "dtype": dtype,
+    }
+    if preset is None:
+        settings = kntrace.Settings.of(**options)
+        loaded = kntrace.load_study(study, groups=groups)
+    else:
+        chosen = kntrace.find_preset(preset)
+        settings = chosen.settings(**given(context, options))
+        loaded = chosen.study(kntrace.load_study(study, groups=groups))
+        tell(f"Preset {chosen.name}: {chosen.told}")
     series = kntrace.load_suite(suite, steps=steps, stage=stage, pattern=pattern)
     tell(f"{len(loaded.words)} words x {len(series)} checkpoints into {folder}")
     with bars(quiet) as progress:

@@ -49,6 +49,16 @@ _KNOWN: tuple[Distance, ...] = (
         metric=True,
         ground="euclidean",
     ),
+    EarthMover(
+        name="emd_public_code",
+        description="earth mover's distance as in the public code: scores × 10⁶, squared "
+        "Euclidean cost, float32",
+        unit="(10⁻⁶ probability)²",
+        metric=False,
+        ground="sqeuclidean",
+        scale=1e6,
+        single=True,
+    ),
     NeuronIdentity(),
     ProbabilityCurve(),
 )
@@ -79,8 +89,8 @@ def pairwise_distances(
     Parameters
     ----------
     data
-        What the distance needs: formation processes (of `formation_processes`) for `emd` and
-        `emd_euclidean`, the scores of a run for `identity` and `probability_curve`.
+        What the distance needs: formation processes (of `formation_processes`) for those
+        whose name begins with `emd`, the scores of a run for `identity` and `probability_curve`.
     name
         A name in `DISTANCES`, or a distance of your own.
     wording

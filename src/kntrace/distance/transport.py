@@ -49,6 +49,10 @@ class EarthMover:
         paper's public code, there on scores times 1e6) the triangle inequality fails.
     ground
         Cost of moving one formation process to another: `sqeuclidean` or `euclidean`.
+    scale
+        By what the scores are multiplied first.
+    single
+        Whether the distance is rounded to float32 in the end.
 
     Notes
     -----
@@ -61,11 +65,13 @@ class EarthMover:
     unit: str
     metric: bool
     ground: GroundCost
+    scale: float = 1.0
+    single: bool = False
     needs: Literal["formation"] = "formation"
 
     def pairwise(self, formation: xr.DataArray, progress: Progress) -> Matrix:
         """Distances of all pairs of words, in the unit of the scores or its square."""
-        sets = process_sets(formation)
+        sets = [values * self.scale for values in process_sets(formation)]
         names = [str(word) for word in formation["word"].values]
         pairs = list(combinations(range(len(sets)), 2))
         matrix = np.zeros((len(sets), len(sets)))
@@ -73,7 +79,7 @@ class EarthMover:
             progress(self.name, done, len(pairs), f"{names[i]} · {names[j]}")
             matrix[i, j] = earth_movers_distance(sets[i], sets[j], self.ground)
         progress(self.name, len(pairs), len(pairs))
-        return matrix
+        return matrix.astype(np.float32).astype(np.float64) if self.single else matrix
 
 
 def earth_movers_distance(

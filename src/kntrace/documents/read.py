@@ -20,6 +20,7 @@ from kntrace.errors import InputError
 __all__ = ["parse_document", "read_document", "read_text"]
 
 MAX_BYTES = 64 * 2**20
+_PIECE = 2**20
 
 # The YAML reader is written in Python: this many entries take it some seconds.
 _YAML_LIMITS = Limits(250_000, "Split the file, or write it as JSON, which is read much faster.")
@@ -70,7 +71,10 @@ def parse_document(
 def _bytes(path: Path, error: type[InputError], what: str) -> bytes:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = b""
+            # Asked for all at once, room would be made for the largest file there may be.
+            while len(content) <= MAX_BYTES and (piece := file.read(_PIECE)):
+                content += piece
     except FileNotFoundError:
         raise error(
             f"there is no file {str(path)!r}", expected=what, fix=nearest_path(path)

@@ -85,7 +85,7 @@ def read_pararel(files: Sequence[Path], notes: list[str], mask: str | None) -> I
 
     A pattern line has `pattern`, with `[X]` for the subject and `[Y]` for the object; a fact
     line `sub_label` and `obj_label`. The two files of a relation have one name in two folders
-    (`P36.jsonl`), which becomes the group.
+    (`P36.jsonl`), which becomes the group. Facts without patterns are left out, which is noted.
 
     Without `mask`, only patterns that end with `[Y]` are used, since the answer has to follow
     the prompt; the others are left out, which is noted. With it, the mask takes the place of
@@ -103,6 +103,11 @@ def read_pararel(files: Sequence[Path], notes: list[str], mask: str | None) -> I
         kind[path.stem] = (path, lines)
     if len(patterns) == len(facts) == 1:
         facts = {next(iter(patterns)): next(iter(facts.values()))}
+    # The data set has facts of two relations that it has no patterns for.
+    alone = [relation for relation in facts if relation not in patterns]
+    if alone and any(relation in facts for relation in patterns):
+        notes.append(f"left out {', '.join(alone)}: facts without a file of patterns")
+        facts = {relation: facts[relation] for relation in facts if relation in patterns}
     for relation in [*patterns, *facts]:
         for kind, what in ((patterns, "patterns"), (facts, "facts")):
             if relation not in kind:
