@@ -12,7 +12,15 @@ import numpy as np
 import xarray as xr
 
 from kntrace.distance.base import Distance, FormationDistance, Matrix, Proved, ScoresDistance
-from kntrace.distance.corrections import regress_out
+from kntrace.distance.corrections import (
+    Correction,
+    HubCorrection,
+    PairCovariate,
+    WordCovariate,
+    correct,
+    regress_out,
+)
+from kntrace.distance.covariates import read_covariate
 from kntrace.distance.curves import ProbabilityCurve
 from kntrace.distance.identity import NeuronIdentity
 from kntrace.distance.neuron_sets import NeuronSets
@@ -24,18 +32,24 @@ from kntrace.wording import read_wording
 
 __all__ = [
     "DISTANCES",
+    "Correction",
     "Distance",
     "EarthMover",
     "FormationDistance",
+    "HubCorrection",
     "NeuronIdentity",
     "NeuronSets",
+    "PairCovariate",
     "ProbabilityCurve",
     "Proved",
     "ScoresDistance",
     "SlicedWasserstein",
+    "WordCovariate",
+    "correct",
     "earth_movers_distance",
     "find_distance",
     "pairwise_distances",
+    "read_covariate",
     "regress_out",
 ]
 
