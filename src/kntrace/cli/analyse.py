@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import kntrace
-from kntrace.cli.options import AsJson, Quiet, RunFolder
+from kntrace.cli.options import AsJson, Quiet, RunFolder, Workers, usable_processors
 from kntrace.cli.printing import bars, say, tell
 
 __all__ = ["analyse"]
@@ -23,11 +23,25 @@ def analyse(
         ),
     ] = None,
     distance: Annotated[
-        list[str] | None, typer.Option(help="A distance by name; may be given again.")
+        list[str] | None,
+        typer.Option(
+            help="A distance by name; may be given again. There are emd, emd_euclidean (w1), w2, "
+            "emd_over_probability, sliced, jaccard, identity, cosine, probability_curve."
+        ),
+    ] = None,
+    covariate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FILE[:COLUMN]",
+            help="Take out of every distance what this explains: word_length, answer_tokens, "
+            "token_id, learning_time, or a csv file with a number for every word or pair of "
+            "words; may be given again.",
+        ),
     ] = None,
     permutations: Annotated[int, typer.Option(min=1)] = 999,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     figures: Annotated[bool, typer.Option(help="Draw the figures too.")] = True,
+    workers: Workers = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -41,8 +55,10 @@ def analyse(
             opened,
             k=k,
             distances=tuple(distance) if distance else None,
+            covariates=tuple(covariate or ()),
             permutations=permutations,
             seed=seed,
+            workers=workers or usable_processors(),
             progress=progress,
         )
         if figures:

@@ -201,7 +201,8 @@ def correct(distances: xr.DataArray, *corrections: Correction) -> xr.DataArray:
     xr.DataArray
         (word, other_word), symmetric, with zero diagonal: what the corrections do not explain,
         of either sign, the smaller the nearer; of logarithms if all corrections are of that
-        scale, of ranks otherwise. Attribute `distance` is, for instance, "emd | hub, length".
+        scale, of ranks otherwise. Attribute `distance` is, for instance, "emd | hub, length",
+        and `given` says in words what was taken out.
 
     Raises
     ------
@@ -232,6 +233,7 @@ def correct(distances: xr.DataArray, *corrections: Correction) -> xr.DataArray:
     return distances.copy(data=matrix + matrix.T).assign_attrs(
         distance=f"{name} | {names}",
         description=f"{what} of {name} given {names}",
+        given="; ".join(correction.description for correction in corrections),
         unit=unit,
         metric=False,
     )

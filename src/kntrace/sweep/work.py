@@ -288,7 +288,12 @@ class _Sweep:
             | ({} if ready.rounding is None else {"rounding": ready.rounding})
         }
         run.update_provenance(
-            {"tokens": tokens, "architecture": loaded.architecture, "checkpoints": seen}
+            {
+                "tokens": tokens,
+                "answers": ready.answers,
+                "architecture": loaded.architecture,
+                "checkpoints": seen,
+            }
         )
         return run
 
