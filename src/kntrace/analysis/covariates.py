@@ -81,6 +81,9 @@ def find_covariates(
                 f"two corrections of the name {name!r}", expected="each name once",
                 fix="Give the column another name.",
             )  # fmt: skip
+    for covariate in found:
+        # What is wrong with it is said now, and not after the distances were computed.
+        covariate.columns(tuple(_words(scores)))
     return tuple(found)
 
 

@@ -14,6 +14,8 @@ from kntrace.verdict import Verdict
 
 __all__ = ["Analysis"]
 
+_LABEL = 38
+
 
 @dataclass(frozen=True, repr=False)
 class Analysis:
@@ -107,5 +109,10 @@ def _under_their_distance(contrasts: Mapping[str, Contrast]) -> list[tuple[str, 
         if " | " not in name:
             lines.append((name, name))
             under = [full for full in contrasts if full.startswith(f"{name} | ")]
-            lines += [(f"  {full.removeprefix(f'{name} ')}", full) for full in under]
+            lines += [(_clipped(f"  {full.removeprefix(f'{name} ')}"), full) for full in under]
     return lines
+
+
+def _clipped(text: str) -> str:
+    """Short enough for a line of 80 columns."""
+    return text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…"

@@ -1,6 +1,6 @@
 """Distances between words, each a small frozen object in a file of its own.
 
-To add one, write the object and enter it in `DISTANCES`; the tests of what every distance must
+To add one, write the object and enter it in `_KNOWN`; the tests of what every distance must
 obey pick it up from there.
 """
 

@@ -80,7 +80,7 @@ class EarthMover:
 
     def pairwise(self, formation: xr.DataArray, progress: Progress, workers: int = 1) -> Matrix:
         """Distances of all pairs of words, in the unit of the scores or its square."""
-        sets = process_sets(formation, per_probability=self.per_probability)
+        sets = self._sets(formation)
         names = [str(word) for word in formation["word"].values]
         pairs = list(combinations(range(len(sets)), 2))
         found = measure_pairs(
@@ -111,7 +111,7 @@ class EarthMover:
         KntraceError
             If a distance lies above its bound by more than rounding explains.
         """
-        sets = process_sets(formation, per_probability=self.per_probability)
+        sets = self._sets(formation)
         names = [str(word) for word in formation["word"].values]
         pairs = list(combinations(range(len(sets)), 2))
         count = min(len(pairs), max(1, math.ceil(self.proved * len(pairs))))
@@ -135,6 +135,10 @@ class EarthMover:
                     "`analysis/formation.zarr`.",
                 )
         return {"pairs": len(pairs), "proved": count, "largest_gap": max(gaps)}
+
+    def _sets(self, formation: xr.DataArray) -> list[Matrix]:
+        """What is compared: one set of vectors a word."""
+        return process_sets(formation, per_probability=self.per_probability)
 
     def _between(self, first: Matrix, second: Matrix) -> float:
         cost = earth_movers_distance(first, second, self.ground)
