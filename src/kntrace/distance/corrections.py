@@ -17,7 +17,6 @@ from typing import Literal, Protocol
 
 import numpy as np
 import xarray as xr
-from scipy.stats import rankdata
 
 from kntrace.distance.base import Matrix
 from kntrace.errors import AnalysisError
@@ -294,6 +293,9 @@ def _residuals(
 
 
 def _ranks(values: Matrix, unit: str = "", name: str = "") -> Matrix:
+    # Here, since it takes a second to load and every process that computes distances would.
+    from scipy.stats import rankdata
+
     ranks: Matrix = rankdata(values)
     return ranks
 

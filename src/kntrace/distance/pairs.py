@@ -18,9 +18,9 @@ __all__ = ["Between", "Pair", "measure_pairs"]
 Pair = tuple[int, int]
 Between = Callable[[Matrix, Matrix], float]
 
-# Below so many comparisons of two neurons, all pairs together, the work is done before another
-# process would have started: about two seconds on one core.
-_WORTHWHILE = 50_000_000
+# Below so many comparisons of two neurons, all pairs together, sharing the work does not pay
+# for starting processes: about ten seconds on one core.
+_WORTHWHILE = 200_000_000
 # Pairs handed to a process at a time: few, so that all end at about the same moment.
 _PORTIONS, _AT_MOST = 16, 8
 
