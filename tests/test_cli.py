@@ -139,8 +139,35 @@ def test_analyse_as_json_is_the_file(finished):
     run, _ = finished
     printed = kn("analyse", run, "--json", "--no-figures", "--distance", "identity").stdout
     assert set(json.loads(printed)) == {
-        "identity", "probability_curve", "identity | probability_curve",
+        "identity", "probability_curve", "identity | probability_curve", "identity | hub",
     }  # fmt: skip
+
+
+def test_covariates_on_the_command_line(finished, tmp_path):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    table = tmp_path / "lengths.csv"
+    table.write_text("word,size,weight\ncat,1,4\ndog,2,1\nred,3,1\nblue,5,2\n")
+    asked = ["--covariate", f"{table}:size", "--covariate", "token_id", "--distance", "w1"]
+    options = ["--no-figures", "--permutations", 9, "--workers", 2]
+    printed = kn("analyse", run, *asked, *options).stdout
+    assert "  | size" in printed
+    assert "  | token_id" in printed
+    contrast = json.loads((run / "analysis" / "contrast.json").read_text())
+    assert "emd_euclidean | probability_curve, size, token_id" in contrast
+    header = (run / "analysis" / "distances.csv").read_text().splitlines()[0]
+    assert "emd_euclidean | size" in header
+    report = Path(kn("report", run).stdout.strip()).read_text(encoding="utf-8")
+    assert "difference in size of lengths.csv" in report
+    for wrong, said in ((f"{table}:length", "one of size, weight"), (table, "2 columns")):
+        assert said in kn("analyse", run, "--covariate", wrong, expect=2).stderr
+
+
+def test_the_help_names_all_distances_and_covariates():
+    from kntrace.analysis import COVARIATES
+    from kntrace.distance import DISTANCES
+
+    told = " ".join(kn("analyse", "--help").stdout.replace("│", " ").split())
+    assert all(name in told for name in (*DISTANCES, *COVARIATES))
 
 
 def test_the_suite_is_listed_by_step(tiny_suite):

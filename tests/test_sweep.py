@@ -222,6 +222,13 @@ def test_the_record(master: Path) -> None:
     assert record["seconds"] == session["seconds"] > 0
 
 
+def test_the_record_holds_the_answers_tokens(master: Path) -> None:
+    run = open_run(master)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(run.suite.checkpoints[0].source)
+    expected = {word.text: [tokenizer.vocab[word.answer]] for word in run.study.words}
+    assert run.provenance["answers"] == expected
+
+
 # Once each
 
 

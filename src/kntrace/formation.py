@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -157,7 +158,8 @@ def formation_processes(
     -------
     xr.DataArray
         (word, rank, checkpoint) float64: the neurons' mean scores over the word's prompts, in
-        units of probability. Coordinates `group`, `step`, `layer` and `neuron` (word, rank).
+        units of probability. Coordinates `group`, `step`, `layer` and `neuron` (word, rank), and
+        `probability` (word, checkpoint), the mean P(answer) over the same prompts.
 
     Raises
     ------
@@ -179,6 +181,9 @@ def formation_processes(
     layer = chosen["layer"].transpose("word", "rank").values
     neuron = chosen["neuron"].transpose("word", "rank").values
     cells = _positions(scores, "layer", layer), _positions(scores, "neuron", neuron)
+    rows = [places[word] for word in words]
+    asked = replace(view, scores=view.scores.isel(word=rows), asked=view.asked[rows])
+    probability = asked.probability().transpose("word", "checkpoint").values
     values = np.empty((*layer.shape, len(view.checkpoints)))
     for checkpoint, label in enumerate(view.checkpoints):
         progress(_STAGE, checkpoint, len(view.checkpoints), label)
@@ -195,6 +200,7 @@ def formation_processes(
             **{name: scores[name] for name in ("checkpoint", "step")},
             "layer": (("word", "rank"), layer),
             "neuron": (("word", "rank"), neuron),
+            "probability": (("word", "checkpoint"), probability),
         },
         name="formation",
         attrs={

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
+from kntrace.analysis.corrected import corrected_distances
+from kntrace.analysis.covariates import find_covariates
 from kntrace.analysis.files import read_analysis, write_analysis
 from kntrace.analysis.result import Analysis
 from kntrace.archive import Run, writing
 from kntrace.contrasts import Contrast, contrast
-from kntrace.distance import find_distance, pairwise_distances, regress_out
+from kntrace.distance import Correction, find_distance, pairwise_distances
 from kntrace.errors import AnalysisError
 from kntrace.formation import formation_processes, knowledge_neurons
 from kntrace.overlap import neuron_overlap
@@ -36,8 +39,10 @@ def analyse(
     k: int | None = None,
     distances: Sequence[str] | None = None,
     averaging: Averaging = "every_prompt",
+    covariates: Sequence[str | Path | Correction] = (),
     permutations: int = 999,
     seed: int = 0,
+    workers: int = 1,
     progress: Progress = silent,
 ) -> Analysis:
     """Analyse a finished run and write what was found into its folder `analysis`.
@@ -55,8 +60,14 @@ def analyse(
     averaging
         How a word's prompts make one score of a neuron, for the knowledge neurons and their
         formation processes; see `kntrace.wording.read_wording`.
+    covariates
+        What is known of words, or of pairs of words, and to be taken out of the distances:
+        names in `kntrace.analysis.COVARIATES`, csv files ("FILE:column" where a file has
+        several; see `kntrace.distance.read_covariate`), or corrections.
     permutations, seed
         Of every permutation test.
+    workers
+        Processes for the earth mover's distances; they change no number.
     progress
         Told of the work done, in stages named after the distances and others.
 
@@ -84,8 +95,10 @@ def analyse(
         k=k,
         distances=distances,
         averaging=averaging,
+        covariates=find_covariates(covariates, run.scores, run),
         permutations=permutations,
         seed=seed,
+        workers=workers,
         progress=progress,
     )
     found = replace(found, run=run)
@@ -101,8 +114,10 @@ def analyse_scores(
     k: int | None = None,
     distances: Sequence[str] | None = None,
     averaging: Averaging = "every_prompt",
+    covariates: Sequence[str | Path | Correction] = (),
     permutations: int = 999,
     seed: int = 0,
+    workers: int = 1,
     progress: Progress = silent,
 ) -> Analysis:
     """Analyse scores that need not belong to a run folder; nothing is written.
@@ -114,6 +129,7 @@ def analyse_scores(
     groups
         The words of every group; as the scores' coordinate `group` has it unless given.
     k, distances, averaging, permutations, seed, progress
+    k, distances, covariates, permutations, seed, workers, progress
         As for `analyse`.
 
     Raises
@@ -121,7 +137,7 @@ def analyse_scores(
     AnalysisError
         If an argument is out of range, or if a score is not a finite number.
     """
-    names = _wanted(distances)
+    names, given = _wanted(distances), find_covariates(covariates, scores)
     members = {name: tuple(words) for name, words in (groups or _groups_of(scores)).items()}
     neurons = scores.sizes["layer"] * scores.sizes["neuron"]
     k = max(1, min(_MOST, neurons // _ONE_IN)) if k is None else k
@@ -134,9 +150,11 @@ def analyse_scores(
             formation if find_distance(name).needs == "formation" else scores,
             name,
             progress=progress,
+            workers=workers,
         )
         for name in names
     }
+    corrected, left_out = corrected_distances(matrices, given)
     verdicts, notes = _verdicts(scores, members, matrices, progress)
     return Analysis(
         run=None,
@@ -149,11 +167,12 @@ def analyse_scores(
         neurons=chosen,
         formation=formation,
         distances=matrices,
-        contrasts=_contrasts(matrices, members, permutations, seed, progress),
+        corrected=corrected,
+        contrasts=_contrasts(matrices | corrected, members, permutations, seed, progress),
         overlap=neuron_overlap(chosen, members, total_neurons=neurons, **tests),
         verdict=combine(verdicts),
         verdicts=verdicts,
-        notes=notes,
+        notes=(*notes, *left_out),
     )
 
 
@@ -174,9 +193,7 @@ def _wanted(distances: Sequence[str] | None) -> list[str]:
     if isinstance(distances, str):
         distances = [distances]
     names = DEFAULT_DISTANCES if distances is None else (*distances, _BASELINE)
-    for name in names:
-        find_distance(name)
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(find_distance(name).name for name in names))
 
 
 def _groups_of(scores: xr.Dataset) -> dict[str, tuple[str, ...]]:
@@ -195,17 +212,12 @@ def _contrasts(
     seed: int,
     progress: Progress,
 ) -> dict[str, Contrast]:
-    """Contrast every distance as it is, and with the baseline's ranks regressed out."""
-    baseline = matrices[_BASELINE]
-    corrected = [
-        regress_out(matrix, baseline) for name, matrix in matrices.items() if name != _BASELINE
-    ]
+    """Contrast every distance as it is, and corrected."""
     contrasts = {}
-    for done, matrix in enumerate([*matrices.values(), *corrected]):
-        progress("contrast", done, len(matrices) + len(corrected), matrix.attrs["distance"])
-        found = contrast(matrix, groups, permutations=permutations, seed=seed)
-        contrasts[found.distance] = found
-    progress("contrast", len(contrasts), len(contrasts))
+    for done, (name, matrix) in enumerate(matrices.items()):
+        progress("contrast", done, len(matrices), name)
+        contrasts[name] = contrast(matrix, groups, permutations=permutations, seed=seed)
+    progress("contrast", len(matrices), len(matrices))
     return contrasts
 
 

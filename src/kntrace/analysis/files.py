@@ -57,7 +57,10 @@ def write_analysis(run: Run, analysis: Analysis) -> Path:
         If they cannot be written.
     """
     folder = run.path / ANALYSIS
-    pairs, overlap = tables.pair_table(analysis.distances), tables.overlap_table(analysis.overlap)
+    pairs, overlap = (
+        tables.pair_table(analysis.distances | analysis.corrected),
+        tables.overlap_table(analysis.overlap),
+    )
     writers: dict[str, Callable[[Path], object]] = {
         _NEURONS: lambda path: tables.neuron_table(analysis.neurons).to_parquet(path, index=False),
         _DISTANCES: lambda path: pairs.to_csv(path, index=False, lineterminator="\n"),
@@ -103,6 +106,7 @@ def read_analysis(run: Run) -> Analysis:
         neurons=tables.read_neurons(folder / _NEURONS, words, labels, head["neurons"]),
         formation=load_array(folder / _FORMATION),
         distances=tables.read_pairs(folder / _DISTANCES, words, labels, head["distances"]),
+        corrected=tables.read_pairs(folder / _DISTANCES, words, labels, head.get("corrected", {})),
         contrasts=tables.read_contrasts(folder / _CONTRASTS, _read_json(folder / _CONTRASTS_JSON)),
         overlap=tables.read_overlap(
             folder / _OVERLAP, words, labels, _read_json(folder / _OVERLAP_JSON)
@@ -149,6 +153,7 @@ def _head(run: Run, analysis: Analysis, folder: Path) -> dict[str, Any]:
         "permutations": analysis.permutations,
         "seed": analysis.seed,
         "distances": {name: _plain(matrix.attrs) for name, matrix in analysis.distances.items()},
+        "corrected": {name: _plain(matrix.attrs) for name, matrix in analysis.corrected.items()},
         "neurons": _plain(analysis.neurons.attrs),
         "notes": list(analysis.notes),
         "files": {name: _digest(folder / name) for name in _FILES},

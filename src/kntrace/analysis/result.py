@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import xarray as xr
 
@@ -12,6 +13,8 @@ from kntrace.overlap import Overlap
 from kntrace.verdict import Verdict
 
 __all__ = ["Analysis"]
+
+_LABEL = 38
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,8 +42,7 @@ class Analysis:
     distances
         By name, (word, other_word), see `pairwise_distances`.
     contrasts
-        By name: one for every distance, and one, "<name> | probability_curve", for every
-        distance with the ranks of the baseline regressed out.
+        By name: one for every distance, and one for every corrected one.
     overlap
         Knowledge neurons in common, see `neuron_overlap`.
     verdict
@@ -49,6 +51,10 @@ class Analysis:
         By wording.
     notes
         What was left out, and why.
+    corrected
+        By name, such as "emd | probability_curve" or "emd | hub": what is left of every
+        distance but the baseline once the baseline, word effects or a covariate are taken out;
+        see `kntrace.distance.correct`.
     """
 
     run: Run | None
@@ -66,21 +72,23 @@ class Analysis:
     verdict: Verdict
     verdicts: dict[str, Verdict]
     notes: tuple[str, ...] = ()
+    corrected: dict[str, xr.DataArray] = field(default_factory=dict)
 
     def __str__(self) -> str:
         first = next(iter(self.contrasts.values()))
-        width = max(len(name) for name in self.contrasts)
+        lines = _under_their_distance(self.contrasts)
+        width = max(len(shown) for shown, _ in lines)
         head = f"{'distance':<{width}} {'AUC':>7} {'chance':>7} {'p':>6} {'above':>8} {'chance':>8}"
         rows = [
-            f"{name:<{width}} {row['auc']:>7.3f} {row['auc_chance']:>7.3f} {row['p']:>6.3f}"
+            f"{shown:<{width}} {row['auc']:>7.3f} {row['auc_chance']:>7.3f} {row['p']:>6.3f}"
             f" {row['share_above']:>8.1%} {row['chance']:>8.1%}"
-            for name, row in ((name, found.overall) for name, found in self.contrasts.items())
+            for shown, row in ((shown, self.contrasts[name].overall) for shown, name in lines)
         ]
         rule = "─" * len(head)
         table = [rule, head, rule, *rows, rule]
         legend = [
             "probability_curve: the baseline, which knows only when a word was learnt;",
-            "| probability_curve: with its ranks regressed out",
+            "| probability_curve: with its ranks regressed out; | hub: without word effects",
         ]
         notes = [f"note: {note}" for note in self.notes]
         return "\n".join(
@@ -92,3 +100,19 @@ class Analysis:
             f"Analysis({len(self.distances)} distances, k = {self.k}, "
             f"verdict: {self.verdict.answer})"
         )
+
+
+def _under_their_distance(contrasts: Mapping[str, Contrast]) -> list[tuple[str, str]]:
+    """Names to show and names: every distance, and under it, indented, what it is corrected by."""
+    lines = []
+    for name in contrasts:
+        if " | " not in name:
+            lines.append((name, name))
+            under = [full for full in contrasts if full.startswith(f"{name} | ")]
+            lines += [(_clipped(f"  {full.removeprefix(f'{name} ')}"), full) for full in under]
+    return lines
+
+
+def _clipped(text: str) -> str:
+    """Short enough for a line of 80 columns."""
+    return text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…"

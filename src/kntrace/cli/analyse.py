@@ -7,7 +7,15 @@ from typing import Annotated, Any
 import typer
 
 import kntrace
-from kntrace.cli.options import AsJson, PresetName, Quiet, RunFolder, given
+from kntrace.cli.options import (
+    AsJson,
+    PresetName,
+    Quiet,
+    RunFolder,
+    Workers,
+    given,
+    usable_processors,
+)
 from kntrace.cli.printing import bars, say, tell
 
 __all__ = ["analyse"]
@@ -25,7 +33,21 @@ def analyse(
         ),
     ] = None,
     distance: Annotated[
-        list[str] | None, typer.Option(help="A distance by name; may be given again.")
+        list[str] | None,
+        typer.Option(
+            help="A distance by name; may be given again. There are emd, emd_euclidean (w1), w2, "
+            "emd_public_code, emd_over_probability, sliced, jaccard, identity, cosine, "
+            "probability_curve."
+        ),
+    ] = None,
+    covariate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME|FILE[:COLUMN]",
+            help="Take out of every distance what this explains: word_length, answer_tokens, "
+            "token_id, learning_time, or a csv file with a number for every word or pair of "
+            "words; may be given again.",
+        ),
     ] = None,
     averaging: Annotated[
         str, typer.Option(help="How prompts make one score: every_prompt or public_code.")
@@ -33,6 +55,7 @@ def analyse(
     permutations: Annotated[int, typer.Option(min=1)] = 999,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     figures: Annotated[bool, typer.Option(help="Draw the figures too.")] = True,
+    workers: Workers = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -54,8 +77,10 @@ def analyse(
         found = run_analysis(
             opened,
             **options,
+            covariates=tuple(covariate or ()),
             permutations=permutations,
             seed=seed,
+            workers=workers or usable_processors(),
             progress=progress,
         )
         if figures:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,8 +21,10 @@ __all__ = [
     "StudyName",
     "SuiteName",
     "Threads",
+    "Workers",
     "World",
     "given",
+    "usable_processors",
 ]
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
@@ -58,6 +61,13 @@ AllowBin = Annotated[
         "programs.",
     ),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes for distances; by default one a processor. No number depends on it.",
+    ),
+]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Study file, or similar-words.")]
 SuiteName = Annotated[str, typer.Argument(metavar="SUITE", help="Folder, suite.yaml or hub id.")]
 
@@ -69,3 +79,10 @@ def given(context: typer.Context, names: Iterable[str]) -> dict[str, Any]:
         for name in names
         if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"
     }
+
+
+def usable_processors() -> int:
+    """How many processors this process may use, where the system says; else how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -120,7 +120,8 @@ def methods(run: Run, analysis: Analysis) -> tuple[str, ...]:
         f"{analysis.k:,} knowledge neurons are those with the largest mean score over its "
         f"prompts ({analysis.wording} wording) at the last checkpoint; their formation process "
         "is their mean score at every checkpoint.",
-        "Formation processes were compared by exact earth mover's distance with uniform weights; "
+        "Formation processes were compared by exact earth mover's distance with uniform weights"
+        f"{_proved(analysis)}; "
         "neuron identity by one minus the cosine of the words' shares of attribution less the "
         "mean word's, averaged over checkpoints. Same-group and other-group pairs were compared "
         "by the area under the curve and by the shares of Ariyama et al.'s table 2, with "
@@ -129,6 +130,17 @@ def methods(run: Run, analysis: Analysis) -> tuple[str, ...]:
         "what learning time says of a pair, and permutes labels only within blocks of about "
         "four words of like learning time.",
     )
+
+
+def _proved(analysis: Analysis) -> str:
+    """How many of the optima were proved."""
+    proved = [matrix.attrs for matrix in analysis.distances.values() if "proved" in matrix.attrs]
+    if not proved:
+        return ""
+    pairs, count = (sum(attrs[name] for attrs in proved) for name in ("pairs", "proved"))
+    gap = max(attrs["largest_gap"] for attrs in proved)
+    said = f"{count:,} of {pairs:,} optima proved by duality, largest relative gap {gap:.0e}"
+    return f" ({said})"
 
 
 def _series(run: Run) -> str:

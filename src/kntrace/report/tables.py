@@ -107,18 +107,18 @@ def measured(rule: VerdictRule) -> Table | None:
 
 
 def distances(analysis: Analysis) -> Table:
-    """Every distance as it is, then with the baseline regressed out; the baseline first."""
+    """Every distance as it is, then with other things taken out; the baseline first."""
     order = sorted(analysis.distances, key=lambda name: name != _BASELINE)
     rows = []
     for name in order:
-        for full in (name, f"{name} | {_BASELINE}"):
+        for full in (name, *(full for full in analysis.corrected if full.startswith(f"{name} | "))):
             if full not in analysis.contrasts:
                 continue
             found = analysis.contrasts[full].overall
-            what = _description(analysis, name) if full == name else "its ranks given the curves"
+            what = _description(analysis, name) if full == name else _given(analysis, full)
             rows.append(
                 (
-                    *(full.replace(f" | {_BASELINE}", " | P(answer) curves"), what),
+                    *(full.replace(_BASELINE, "P(answer) curves") if full != name else name, what),
                     *(share(found["auc"]), share(found["auc_chance"]), p_value(found["p"])),
                     *(per_cent(found["share_above"]), per_cent(found["chance"])),
                 )
@@ -241,6 +241,11 @@ def _description(analysis: Analysis, name: str) -> str:
     attrs = analysis.distances[name].attrs
     text = str(attrs.get("description") or "")
     return text or (DISTANCES[name].description if name in DISTANCES else "")
+
+
+def _given(analysis: Analysis, name: str) -> str:
+    """What was taken out of a corrected distance."""
+    return f"without what these explain: {analysis.corrected[name].attrs['given']}"
 
 
 def _known_since(curve: np.ndarray[Any, np.dtype[np.float64]], labels: Sequence[str]) -> str:

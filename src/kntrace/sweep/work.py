@@ -322,6 +322,7 @@ class _Sweep:
         run.update_provenance(
             {
                 "tokens": tokens,
+                "answers": ready.answers,
                 "architecture": loaded.architecture,
                 "commits": self.fetched.commits,
                 "checkpoints": seen,
