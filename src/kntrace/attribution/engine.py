@@ -14,10 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kntrace.attribution.ablation import ablate
+from kntrace.attribution.ablation import ablate, check_neurons
 from kntrace.attribution.adaptive import integrate_adaptively
 from kntrace.attribution.encoding import Reader
+from kntrace.attribution.full_forward import FullForward
 from kntrace.attribution.integrate import Integral, Tolerance, integrate
+from kntrace.attribution.joint import (
+    Answered,
+    Intervention,
+    intervene,
+    mean_over_tokens,
+    token_by_token,
+)
 from kntrace.attribution.memory import Memory, cost_of_rows
 from kntrace.attribution.objectives import find_objective
 from kntrace.attribution.precision import products_in
@@ -236,13 +244,7 @@ class Engine:
         pairs = torch.cartesian_prod(torch.arange(layers), torch.arange(width))
         if neurons is not None:
             pairs = torch.tensor(list(neurons), dtype=torch.long).reshape(-1, 2)
-            inside = (pairs >= 0).all(1) & (pairs < torch.tensor([layers, width])).all(1)
-            if not bool(inside.all()):
-                layer, neuron = pairs[~inside][0].tolist()
-                raise SettingsError(
-                    f"neuron {neuron} of layer {layer}",
-                    expected=f"layers 0 to {layers - 1} and neurons 0 to {width - 1}",
-                )
+            check_neurons(pairs, layers, width)
         recording = self._replay.record([encoded])
         layer, neuron = pairs.to(recording.activation.device).T
         origin, memory = self._origin(recording), self._memory([encoded])
@@ -250,14 +252,32 @@ class Engine:
         found: NDArray[np.float64] = lost.cpu().numpy()
         return found.reshape(layers, width) if neurons is None else found
 
+    def intervene(
+        self,
+        encoded: Encoded,
+        interventions: Sequence[Intervention],
+        *,
+        elsewhere: Sequence[Sequence[int]] = (),
+        everywhere: bool = False,
+    ) -> Answered:
+        """Change neurons jointly at the scored position, or at every token; see `joint`.
+
+        An answer of several tokens is read as the settings say it is attributed.
+        """
+        replay = self._replay
+        if everywhere:
+            objective = find_objective(self._settings.objective)
+            replay = FullForward(self._model, self._entered, self._settings.site, objective)
+        how: dict[str, Any] = {"elsewhere": elsewhere, "everywhere": everywhere}
+        mean = self._settings.answer_tokens == "mean"
+        return mean_over_tokens(
+            intervene(replay, replay.record([part]), interventions, self._memory([part]), **how)
+            for part in (token_by_token(encoded) if mean else [encoded])
+        )
+
     def _token_by_token(self, encoded: Sequence[Encoded]) -> list[Attribution]:
         """Attribute every token of every answer after those before it; means per answer."""
-        parts = [
-            Encoded(one.ids + one.answer[:place], one.answer[place : place + 1])
-            for one in encoded
-            for place in range(len(one.answer))
-        ]
-        found = iter(self._in_groups(parts))
+        found = iter(self._in_groups([part for one in encoded for part in token_by_token(one)]))
         return [mean_of([next(found) for _ in one.answer]) for one in encoded]
 
     def _in_groups(self, encoded: Sequence[Encoded]) -> list[Attribution]:
