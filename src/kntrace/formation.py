@@ -19,7 +19,7 @@ from kntrace.errors import AnalysisError
 from kntrace.progress import Progress, silent
 from kntrace.wording import Wording, read_wording
 
-__all__ = ["formation_processes", "knowledge_neurons", "prompt_mean"]
+__all__ = ["checkpoint_position", "formation_processes", "knowledge_neurons", "prompt_mean"]
 
 _STAGE = "formation"
 
@@ -102,7 +102,7 @@ def knowledge_neurons(
     view = read_wording(scores, wording)
     layers, width = scores.sizes["layer"], scores.sizes["neuron"]
     _check_k(k, layers * width)
-    place = _checkpoint_position(view, checkpoint)
+    place = checkpoint_position(view, checkpoint)
     chosen = np.empty((len(view.words), k), dtype=np.int64)
     values = np.empty(chosen.shape)
     for word in range(len(view.words)):
@@ -142,7 +142,8 @@ def formation_processes(
     scores
         As `Run.scores` gives them.
     chosen
-        Neurons of some or all of the words, from `knowledge_neurons`; its wording is used.
+        Neurons of some or all of the words, from `knowledge_neurons` or another selection; its
+        wording is used.
     progress
         Told of the checkpoints read, in the stage `formation`.
 
@@ -151,6 +152,7 @@ def formation_processes(
     xr.DataArray
         (word, rank, checkpoint) float64: the neurons' mean scores over the word's prompts, in
         units of probability. Coordinates `group`, `step`, `layer` and `neuron` (word, rank).
+        Where a word has no neuron of a rank (layer -1) it holds NaN.
 
     Raises
     ------
@@ -169,13 +171,15 @@ def formation_processes(
             raise AnalysisError(f"no word {word!r} among the scores", expected="words of this run")
     layer = chosen["layer"].transpose("word", "rank").values
     neuron = chosen["neuron"].transpose("word", "rank").values
-    cells = _positions(scores, "layer", layer), _positions(scores, "neuron", neuron)
-    values = np.empty((*layer.shape, len(view.checkpoints)))
+    held = layer >= 0
+    cells = _positions(scores, "layer", layer, held), _positions(scores, "neuron", neuron, held)
+    values = np.full((*layer.shape, len(view.checkpoints)), np.nan)
     for checkpoint, label in enumerate(view.checkpoints):
         progress(_STAGE, checkpoint, len(view.checkpoints), label)
         for row, word in enumerate(words):
             mean = view.mean(checkpoint, places[word])
-            values[row, :, checkpoint] = mean[cells[0][row], cells[1][row]]
+            some = held[row]
+            values[row, some, checkpoint] = mean[cells[0][row, some], cells[1][row, some]]
     progress(_STAGE, len(view.checkpoints), len(view.checkpoints))
     return xr.DataArray(
         values,
@@ -191,9 +195,11 @@ def formation_processes(
     )
 
 
-def _positions(scores: xr.Dataset, dim: str, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+def _positions(
+    scores: xr.Dataset, dim: str, labels: npt.NDArray[np.int64], held: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.intp]:
     found = scores.indexes[dim].get_indexer(pd.Index(labels.ravel())).reshape(labels.shape)
-    for label in labels[found < 0]:
+    for label in labels[held & (found < 0)]:
         raise AnalysisError(f"no {dim} {label} among the scores", expected=f"{dim}s of this run")
     return found
 
@@ -207,7 +213,7 @@ def _check_k(k: object, neurons: int) -> None:
         )
 
 
-def _checkpoint_position(view: Wording, checkpoint: int | str) -> int:
+def checkpoint_position(view: Wording, checkpoint: int | str) -> int:
     """Turn a position, counted from either end, or a label into a position."""
     labels = view.checkpoints
     if isinstance(checkpoint, str):

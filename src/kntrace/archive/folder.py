@@ -19,6 +19,7 @@ except ImportError:  # pragma: no cover - only where the system is not a POSIX o
 __all__ = [
     "ANALYSIS",
     "BEGUN",
+    "CAUSAL",
     "FIGURES",
     "PROVENANCE",
     "SCORES",
@@ -37,7 +38,7 @@ __all__ = [
 
 STUDY, SUITE, SETTINGS = "study.yaml", "suite.yaml", "settings.yaml"
 SCORES, PROVENANCE = "scores.zarr", "provenance.json"
-ANALYSIS, FIGURES = "analysis", "figures"
+ANALYSIS, FIGURES, CAUSAL = "analysis", "figures", "causal"
 
 # Writers give a file its name only once it is whole; until then the name ends in this.
 _PARTIAL = ".partial"
@@ -209,7 +210,13 @@ def remove_leftovers(path: Path) -> None:
     a leftover.
     """
     try:
-        for folder in (path, path / ANALYSIS, path / SCORES, *_folders(path / SCORES)):
+        for folder in (
+            path,
+            path / ANALYSIS,
+            path / CAUSAL,
+            path / SCORES,
+            *_folders(path / SCORES),
+        ):
             for name in names(folder):
                 if not name.endswith(_PARTIAL):
                     continue

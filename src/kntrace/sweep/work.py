@@ -5,8 +5,7 @@ What a block is computed from lies in `block`, which knows nothing of archive or
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ from kntrace.archive import (
     source_state,
     writing,
 )
-from kntrace.errors import ModelError, RunError, SettingsError, SuiteError
+from kntrace.errors import ModelError, RunError, SuiteError
 from kntrace.progress import Bars, Progress
 from kntrace.settings import Settings
 from kntrace.study import Study
@@ -31,6 +30,7 @@ from kntrace.suite import Suite
 from kntrace.sweep.baselines import given_baseline
 from kntrace.sweep.block import compute_block
 from kntrace.sweep.loading import Ready, made_ready
+from kntrace.threads import torch_threads
 
 if TYPE_CHECKING:
     from kntrace.attribution import Engine
@@ -110,7 +110,7 @@ def run(
         stack.enter_context(writing(path))
         opened = resume_run(path, study, suite, wanted)
         sweep = _Sweep(path, study, suite, wanted, vector, device, report, opened)
-        stack.enter_context(_torch_threads(threads))
+        stack.enter_context(torch_threads(threads))
         return sweep.finish(verify)
 
 
@@ -308,21 +308,3 @@ def _threads_in_use() -> int:
     import torch
 
     return torch.get_num_threads()
-
-
-@contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    """Let torch compute with so many threads, and with as many as before afterwards."""
-    if threads is None:
-        yield
-        return
-    if threads < 1:
-        raise SettingsError(f"threads = {threads}", expected="at least 1")
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
