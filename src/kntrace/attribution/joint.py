@@ -100,7 +100,7 @@ def intervene(
     answer = torch.tensor(prompt.answer, device=recording.activation.device)
 
     def read(logits: Tensor) -> Tensor:
-        return torch.cat([_read(some, answer, elsewhere) for some in logits.split(_AT_ONCE)])
+        return torch.cat([_read(some, answer, elsewhere) for some in torch.split(logits, _AT_ONCE)])
 
     def run(piece: slice) -> Tensor:
         some = changes.rows(piece.start, piece.stop)

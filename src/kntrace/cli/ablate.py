@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,9 @@ import kntrace
 from kntrace.cli.options import AsJson, Quiet, RunFolder, Steps, Threads
 from kntrace.cli.printing import bars, print_json, say, tell
 from kntrace.errors import SettingsError
+
+if TYPE_CHECKING:
+    from kntrace.archive import Run
 
 __all__ = ["ablate"]
 
@@ -100,7 +103,8 @@ def _numbers(text: str) -> list[int]:
         ) from None
 
 
-def _steps_of(run: kntrace.archive.Run) -> list[int] | None:
+def _steps_of(run: Run) -> list[int] | None:
     """The steps of a run's checkpoints, so that a suite is cut down to them."""
     steps = [item.step for item in run.suite]
-    return None if None in steps or len(run.suite.stages) > 1 else steps
+    known = [step for step in steps if step is not None]
+    return known if len(known) == len(steps) and len(run.suite.stages) == 1 else None

@@ -57,7 +57,7 @@ def mean_over_sources(values: npt.ArrayLike) -> _Floats:
     if columns > 1:
         sums[1:] -= np.where(seen, matrix, 0.0).T
         counts[1:] -= seen.T
-    means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    means: _Floats = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
     means[1 + np.arange(words), np.arange(words)] = np.nan
     return means
 
