@@ -27,7 +27,7 @@ class Analysis:
     wording
         Name of the main wording.
     k
-        Knowledge neurons per word.
+        Knowledge neurons per word; of the word with the most, where words have unequally many.
     permutations, seed
         Of every permutation test.
     probability
@@ -49,6 +49,8 @@ class Analysis:
         By wording.
     notes
         What was left out, and why.
+    selection
+        How knowledge neurons were chosen, see `kntrace.selection`.
     """
 
     run: Run | None
@@ -66,6 +68,7 @@ class Analysis:
     verdict: Verdict
     verdicts: dict[str, Verdict]
     notes: tuple[str, ...] = ()
+    selection: str = ""
 
     def __str__(self) -> str:
         first = next(iter(self.contrasts.values()))

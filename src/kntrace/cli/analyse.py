@@ -22,6 +22,13 @@ def analyse(
             help="Knowledge neurons a word; by default 1000, but never more than one in forty.",
         ),
     ] = None,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            help="Another choice of neurons than the k strongest: threshold:T:MIN (at least T "
+            "times a prompt's largest score, in MIN prompts or more)."
+        ),
+    ] = None,
     distance: Annotated[
         list[str] | None, typer.Option(help="A distance by name; may be given again.")
     ] = None,
@@ -40,6 +47,7 @@ def analyse(
         found = run_analysis(
             opened,
             k=k,
+            select=select,
             distances=tuple(distance) if distance else None,
             permutations=permutations,
             seed=seed,

@@ -49,7 +49,7 @@ _NAMES = {
     "matched": "random, matched",
     "random": "random",
 }
-_ROW, _REST = 44.0, 12.0
+_ROW, _LEGEND, _REST = 44.0, 3.0, 6.0
 _SHIFT = 0.035
 _NUMBERS = ("probability", "log_odds")
 
@@ -70,7 +70,8 @@ class DoseCurves:
         "Neurons are changed together while the model reads a word's prompts, and the answer is "
         "looked at: the word's own neurons, or as many of another word of its group, of words of "
         "other groups, random ones matched by layer and by size of activation, or any. Mean "
-        "over words with 95 % intervals over words; the grey line is the answer as it is. "
+        "over words, with 95 % intervals over words of the change; the grey line is the answer as "
+        "it is. "
         "Curves apart from the matched random ones are about the neurons, those apart from other "
         "words' about the word. Left in probability, which saturates; right in log-odds, which "
         "do not. Words share neurons, so another word's take some of this word's own."
@@ -83,9 +84,9 @@ class DoseCurves:
         -------
         pd.DataFrame
             `panel` (dose: main method by number of neurons; factor: the main dose by factor;
-            step: the main cell by checkpoint), `x`, `source`, `label` of x, and `probability`
-            and `log_odds` with `_low` and `_high`; attributes `before`, `method`, `dose`,
-            `checkpoint` and `positions`.
+            step: the main cell by checkpoint), `x`, `source`, `label` of x, `probability`,
+            and the change of `log_odds`, with `_low` and `_high`, the interval of the change;
+            attributes `before`, `method`, `dose`, `checkpoint` and `positions`.
         """
         main, summary = ablation.main, ablation.summary
         last = ablation.at(summary, checkpoint=main["checkpoint"])
@@ -110,15 +111,15 @@ class DoseCurves:
         """Draw a row of two panels for every kind of curve."""
         panels = list(dict.fromkeys(table["panel"]))
         with drawing():
-            figure = new_figure(PAGE, _REST + _ROW * len(panels), spaced=True)
-            grid = figure.add_gridspec(len(panels), 2)
-            for row, panel in enumerate(panels):
+            figure = new_figure(PAGE, _REST + _LEGEND + _ROW * len(panels), spaced=True)
+            heights = [_LEGEND, *[_ROW] * len(panels)]
+            grid = figure.add_gridspec(1 + len(panels), 2, height_ratios=heights)
+            _legend(figure.add_subplot(grid[0, :]), list(dict.fromkeys(table["source"])))
+            for row, panel in enumerate(panels, 1):
                 part = table[table["panel"] == panel]
                 for column, what in enumerate(_NUMBERS):
                     ax = figure.add_subplot(grid[row, column])
                     _draw_panel(ax, part, what, table.attrs)
-                    if row == column == 0:
-                        _legend(ax, list(dict.fromkeys(table["source"])))
             return settle(figure)
 
     def describe(self, table: pd.DataFrame) -> str:
@@ -154,9 +155,9 @@ def _panel(rows: pd.DataFrame, panel: str) -> pd.DataFrame:
         labels = list(dict.fromkeys(rows["checkpoint"]))
         found["x"] = [float(labels.index(label)) for label in rows["checkpoint"]]
         found["label"] = rows["checkpoint"]
-    for name in _NUMBERS:
-        for end in ("", "_low", "_high"):
-            found[name + end] = rows[name + end]
+    for end in ("", "_low", "_high"):
+        found[f"log_odds{end}"] = rows[f"log_odds{end}"]
+        found[f"probability{end}"] = rows["probability_before"] + rows[f"change{end}"]
     return found.sort_values(["x"], kind="stable")
 
 
@@ -252,7 +253,8 @@ def _legend(ax: Axes, sources: Sequence[str]) -> None:
         for source in _ordered(sources)
     ]
     handles.append(Line2D([], [], color=MUTED, linewidth=0.8, label="nothing changed"))
-    legend(ax, handles, (0.0, 1.13), columns=6)
+    ax.set_axis_off()
+    legend(ax, handles, (0.0, 0.0), columns=6)
 
 
 def _ordered(sources: Sequence[str]) -> Iterator[str]:
