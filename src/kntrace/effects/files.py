@@ -37,7 +37,8 @@ __all__ = [
 FORMAT = 1
 
 _HEAD = "ablation.json"
-_SUMMARY, _CONTRASTS, _SINGLES = "summary.csv", "contrasts.csv", "singles.csv"
+_SUMMARY, _CONTRASTS = "summary.csv", "contrasts.csv"
+_LEAKS, _SINGLES = "leaks.csv", "singles.csv"
 _ANEW = "Compute it again with `kntrace ablate --anew`."
 
 
@@ -212,6 +213,7 @@ def write_summaries(found: Ablation) -> None:
         for name, table in (
             (_SUMMARY, found.summary),
             (_CONTRASTS, found.contrasts),
+            (_LEAKS, found.leaks),
             (_SINGLES, found.correlations),
         ):
             write = partial(table.to_csv, index=False, lineterminator="\n")

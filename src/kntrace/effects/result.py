@@ -14,7 +14,7 @@ import xarray as xr
 
 from kntrace.effects.settings import SOURCES, AblationSettings
 from kntrace.effects.story import headline, paragraph
-from kntrace.effects.summary import CELL, by_word, compare, correlate, summarise
+from kntrace.effects.summary import CELL, by_word, compare, correlate, leaks, summarise
 
 __all__ = ["Ablation"]
 
@@ -87,21 +87,27 @@ class Ablation:
         return correlate(self.singles)
 
     @cached_property
+    def leaks(self) -> pd.DataFrame:
+        """By the word whose neurons are changed: what its own answer and others' do."""
+        return leaks(self.means)
+
+    @cached_property
     def dataset(self) -> xr.Dataset:
         """Means over prompts, draws and partners, as labelled arrays.
 
-        Dimensions `checkpoint`, `method`, `dose`, `source`, `word`; variables `probability`,
-        `change`, `log_odds` and others of `means`; coordinates `step` and `group`.
+        Dimensions `checkpoint`, `intervention` (the method: `sel` has an argument of that name),
+        `dose`, `source`, `word`; variables `probability`, `change`, `log_odds` and others of
+        `means`; coordinates `step` and `group`.
         """
         numbers = [
             name for name in self.means.columns if name not in (*CELL, "source", "word", "of")
         ]
         keys = ["checkpoint", "method", "dose", "source", "word"]
         flat = self.means.groupby(keys, observed=True, sort=False)[numbers].mean()
-        cube = xr.Dataset.from_dataframe(flat)
+        cube = xr.Dataset.from_dataframe(flat).rename(method="intervention")
         order: dict[str, list[Any]] = {
             "checkpoint": list(self.checkpoints),
-            "method": list(self.settings.methods),
+            "intervention": list(self.settings.methods),
             "dose": list(self.settings.doses),
             "source": [name for name in SOURCES if name in cube["source"].values],
             "word": list(self.words),

@@ -51,7 +51,7 @@ def interval(row: Any, name: str, digits: int = 2) -> str:
     """`-1.93 [-2.20, -1.66]`."""
     value, low, high = (float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
     if math.isnan(low):
-        return f"{value:.{digits}f} [too few words]"
+        return f"{value:.{digits}f} [–]"
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
 
 
@@ -104,6 +104,10 @@ def paragraph(summary: pd.DataFrame, contrasts: pd.DataFrame, settings: Ablation
             f"{_short(one)} minus {_short(other)}: log-odds {interval(row, 'log_odds')}, "
             f"P {interval(row, 'change', 3)}{'' if clear else ', not clear'}."
         )
+    said.append(
+        f"Meanwhile the answers of other words of the group take {own['same_group']:+.3f}, those "
+        f"of other groups {own['other_groups']:+.3f} of the probability."
+    )
     if own["probability_before"] < _KNOWN:
         said.append(
             "Careful: the model hardly knows these answers, so this is not about knowledge."
@@ -151,7 +155,8 @@ def _doses(found: Ablation) -> list[str]:
                 found.summary, checkpoint=found.checkpoints[-1], method=method, dose=dose
             ).set_index("source")["probability"]
             own, matched = (part.get(name, math.nan) for name in ("own", "matched"))
-            cells.append(f"{own:.3f} ({matched:.3f})".rjust(14))
+            shown = f"{own:.3f}" if math.isnan(matched) else f"{own:.3f} ({matched:.3f})"
+            cells.append(shown.rjust(14))
         lines.append(f"  {method:<10}" + "".join(cells))
     return lines
 
@@ -160,15 +165,22 @@ def _singles(found: Ablation) -> list[str]:
     if found.singles.empty:
         return []
     last = found.at(found.correlations, checkpoint=found.checkpoints[-1])
-    said = "; ".join(
-        f"{row['kind']} {row['probability']:.2f} with P lost, {row['log_odds']:.2f} with log-odds"
-        for row in last.to_dict("records")
-    )
-    return [f"scores against neurons silenced one at a time (mean Spearman of words): {said}"]
+    return [
+        "scores against neurons silenced one at a time, mean Spearman correlation of words:",
+        *(
+            f"  {row['kind']:<7} {_number(row['probability'])} with P lost, "
+            f"{_number(row['log_odds'])} with log-odds lost"
+            for row in last.to_dict("records")
+        ),
+    ]
 
 
 def _short(source: object) -> str:
     return str(source).replace("_", " ")
+
+
+def _number(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}"
 
 
 def _records(table: pd.DataFrame) -> dict[Any, dict[str, Any]]:

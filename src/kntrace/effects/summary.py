@@ -19,7 +19,7 @@ from kntrace.effects.statistics import (
     ratio_over_words,
 )
 
-__all__ = ["CELL", "PAIRS", "by_word", "compare", "correlate", "summarise"]
+__all__ = ["CELL", "PAIRS", "by_word", "compare", "correlate", "leaks", "summarise"]
 
 CELL = ("checkpoint", "step", "method", "dose")
 PAIRS = (
@@ -110,7 +110,28 @@ def compare(means: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
                     **_spread("log_odds", over_words(differences["log_odds"])),
                 }
             )
-    return pd.DataFrame(rows)
+    numbers = [f"{name}{end}" for name in ("change", "log_odds") for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=[*CELL, "of", "against", "words", *numbers])
+
+
+def leaks(means: pd.DataFrame) -> pd.DataFrame:
+    """One row per word whose neurons are changed: what its own answer and others' do.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Per checkpoint, method and dose: `of`; the mean `change` of P and of `log_odds` of its
+        `own` answer, of other words' of its group (`same_group`) and of other groups
+        (`other_group`), and how many words were asked for in each.
+    """
+    named = means[means["source"].isin(["own", "same_group", "other_group"])]
+    plain = named.astype(dict.fromkeys(("of", "source", "method"), object))
+    keys = [*CELL, "of", "source"]
+    each = plain.assign(words=1).groupby(keys, observed=True, sort=False)
+    found = each.agg({"change": "mean", "log_odds": "mean", "words": "size"}).reset_index()
+    table = found.pivot_table(index=[*CELL, "of"], columns="source", sort=False)
+    table.columns = [f"{source}_{name}" for name, source in table.columns]
+    return table.reset_index()
 
 
 def correlate(singles: pd.DataFrame) -> pd.DataFrame:

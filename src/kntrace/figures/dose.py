@@ -49,8 +49,9 @@ _NAMES = {
     "matched": "random, matched",
     "random": "random",
 }
+_DONE = {"zero": "silenced", "mean": "set to their mean", "resample": "set to another word's"}
 _ROW, _LEGEND, _REST = 44.0, 3.0, 6.0
-_SHIFT = 0.035
+_SHIFT = 0.025
 _NUMBERS = ("probability", "log_odds")
 
 
@@ -132,7 +133,7 @@ class DoseCurves:
         dose = "all chosen" if attrs["dose"] == 0 else str(attrs["dose"])
         return (
             f"P(answer) at {attrs['checkpoint']} is {attrs['before']:.3f} as it is; after "
-            f"{attrs['method']} of {dose} neurons: {said}."
+            f"the method {attrs['method']} on {dose} neurons: {said}."
         )
 
 
@@ -142,6 +143,7 @@ def _is_factor(method: str) -> bool:
 
 def _panel(rows: pd.DataFrame, panel: str) -> pd.DataFrame:
     found = rows[["source", "checkpoint", "step", "neurons"]].copy()
+    found["before"] = rows["probability_before"]
     found["panel"], found["count"] = panel, rows["dose"]
     if panel == "dose":
         # All that a selection gives lies where its mean size does.
@@ -157,8 +159,19 @@ def _panel(rows: pd.DataFrame, panel: str) -> pd.DataFrame:
         found["label"] = rows["checkpoint"]
     for end in ("", "_low", "_high"):
         found[f"log_odds{end}"] = rows[f"log_odds{end}"]
-        found[f"probability{end}"] = rows["probability_before"] + rows[f"change{end}"]
+        found[f"probability{end}"] = found["before"] + rows[f"change{end}"]
+    if panel == "factor":
+        found = pd.concat([found, _as_it_is(found)])
     return found.sort_values(["x"], kind="stable")
+
+
+def _as_it_is(factors: pd.DataFrame) -> pd.DataFrame:
+    """A point of every curve that needs no measuring: a factor of one changes nothing."""
+    found = factors.drop_duplicates("source").assign(x=1.0, label="1")
+    for end in ("", "_low", "_high"):
+        found[f"log_odds{end}"] = 0.0
+        found[f"probability{end}"] = found["before"]
+    return found
 
 
 def _draw_panel(ax: Axes, part: pd.DataFrame, what: str, attrs: dict[Any, Any]) -> None:
@@ -188,10 +201,11 @@ def _draw_panel(ax: Axes, part: pd.DataFrame, what: str, attrs: dict[Any, Any]) 
 def _title(panel: str, attrs: dict[Any, Any]) -> str:
     dose = "all chosen" if attrs["dose"] == 0 else str(attrs["dose"])
     where = ", at every token" if attrs["positions"] == "all" else ""
+    done = _DONE.get(attrs["method"], attrs["method"].replace("x", "times "))
     return {
-        "dose": f"{attrs['method']}, by number of neurons{where} ({attrs['checkpoint']})",
-        "factor": f"{dose} neurons, by factor ({attrs['checkpoint']})",
-        "step": f"{attrs['method']} of {dose} neurons, through training",
+        "dose": f"{done}, by number of neurons{where} ({attrs['checkpoint']})",
+        "factor": f"{dose} neurons, by factor{where} ({attrs['checkpoint']})",
+        "step": f"{dose} neurons {done}{where}, through training",
     }[panel]
 
 
