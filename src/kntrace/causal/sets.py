@@ -136,24 +136,25 @@ class Rankings:
         self, word: int, own: _Ints, size: npt.NDArray[np.float64], rng: np.random.Generator
     ) -> _Ints:
         """For every own neuron, in turn, one of its layer of about its size, none twice."""
-        found = np.empty_like(own)
-        for layer in np.unique(own // self.width):
-            places = np.flatnonzero(own // self.width == layer)
-            rest = self._others(int(layer), own)
-            if len(rest) < len(places):
+        rest = {}
+        for layer, count in zip(*np.unique(own // self.width, return_counts=True), strict=True):
+            there = self._others(int(layer), own)
+            if len(there) < count:
                 raise SettingsError(
-                    f"{len(places)} of the neurons of {self.words[word]!r} lie in layer {layer}, "
+                    f"{count} of the neurons of {self.words[word]!r} lie in layer {layer}, "
                     f"which has {self.width}",
                     expected="at least as many others, to match them",
                     fix="Take smaller doses, or no random neurons (--draws 0).",
                 )
-            rest = rest[np.argsort(size[rest], kind="stable")]
-            for place in places:
-                near = np.searchsorted(size[rest], size[own[place]])
-                low = int(np.clip(near - _NEAREST // 2, 0, max(len(rest) - _NEAREST, 0)))
-                pick = low + int(rng.integers(min(_NEAREST, len(rest))))
-                found[place] = rest[pick]
-                rest = np.delete(rest, pick)
+            rest[layer] = there[np.argsort(size[there], kind="stable")]
+        found = np.empty_like(own)
+        for place, neuron in enumerate(own):
+            there = rest[neuron // self.width]
+            near = np.searchsorted(size[there], size[neuron])
+            low = int(np.clip(near - _NEAREST // 2, 0, max(len(there) - _NEAREST, 0)))
+            pick = low + int(rng.integers(min(_NEAREST, len(there))))
+            found[place] = there[pick]
+            rest[neuron // self.width] = np.delete(there, pick)
         return found
 
     def _others(self, layer: int, own: _Ints) -> _Ints:

@@ -53,10 +53,13 @@ class Recorded:
     checkpoints
         By label, those that are done: their `fingerprint`, `files` with checksums, and how
         they were computed.
+    fresh
+        Whether nothing of it is on the disk yet, whatever else may be.
     """
 
     settings: AblationSettings
     checkpoints: Mapping[str, Mapping[str, Any]]
+    fresh: bool = False
 
 
 def where_kept(run: Run) -> Path:
@@ -105,33 +108,23 @@ def read_recorded(run: Run) -> Recorded | None:
 
 
 def begin(run: Run, settings: AblationSettings, *, anew: bool = False) -> Recorded:
-    """Go on with the ablation in the run's folder, or begin one.
+    """Go on with the ablation in the run's folder, or begin one; nothing is written yet.
 
     Raises
     ------
     RunError
-        If the one that is there was made with other settings, saying which, unless `anew`, or
-        if the folder cannot be written.
+        If the one that is there was made with other settings, saying which, unless `anew`.
+    AnalysisError
+        If it was made from another run or cannot be read, unless `anew`.
     """
-    folder = where_kept(run)
     found = None if anew else read_recorded(run)
     if found is not None and found.settings != settings:
         raise RunError(
             f"made with other settings: {shortlist(found.settings.differences(settings))}",
-            where=folder,
+            where=where_kept(run),
             fix="Give the former settings, or --anew (anew=True) to begin it again with these.",
         )
-    try:
-        folder.mkdir(exist_ok=True)
-        if found is None:
-            for file in folder.iterdir():
-                if file.suffix in (".json", ".parquet", ".csv", ".partial"):
-                    file.unlink()
-    except OSError as error:
-        raise write_failure(folder, error) from error
-    found = found or Recorded(settings, {})
-    _write_head(run, found)
-    return found
+    return found or Recorded(settings, {}, fresh=True)
 
 
 def commit(
@@ -142,7 +135,7 @@ def commit(
     singles: pd.DataFrame,
     how: Mapping[str, Any],
 ) -> Recorded:
-    """Keep one checkpoint's tables, and list it as done.
+    """Keep one checkpoint's tables, and list it as done; the first one clears the folder.
 
     Parameters
     ----------
@@ -159,6 +152,9 @@ def commit(
     folder, label = where_kept(run), run.suite.checkpoints[place].label
     files = {}
     try:
+        folder.mkdir(exist_ok=True)
+        if recorded.fresh:
+            _clear(folder)
         for name, part in (("effects", table), ("singles", singles)):
             file = folder / f"{name}-{place:04}.parquet"
             _replace(file, partial(part.to_parquet, index=False))
@@ -239,6 +235,14 @@ def _write_head(run: Run, recorded: Recorded) -> None:
         _replace(where_kept(run) / _HEAD, lambda path: path.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise write_failure(where_kept(run), error) from error
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a former ablation left, its head first."""
+    (folder / _HEAD).unlink(missing_ok=True)
+    for file in folder.iterdir():
+        if file.suffix in (".parquet", ".csv", ".partial"):
+            file.unlink()
 
 
 def _intact(folder: Path, files: Mapping[str, str]) -> bool:

@@ -130,7 +130,7 @@ def leaks(means: pd.DataFrame) -> pd.DataFrame:
     each = plain.assign(words=1).groupby(keys, observed=True, sort=False)
     found = each.agg({"change": "mean", "log_odds": "mean", "words": "size"}).reset_index()
     table = found.pivot_table(index=[*CELL, "of"], columns="source", sort=False)
-    table.columns = [f"{source}_{name}" for name, source in table.columns]
+    table.columns = ["_".join(reversed(names)) for names in table.columns.to_list()]
     return table.reset_index()
 
 
