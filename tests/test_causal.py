@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from pathlib import Path
@@ -12,11 +13,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import kntrace
+from kntrace.analysis import analyse
 from kntrace.causal import work
 from kntrace.causal.sets import Rankings
 from kntrace.effects import AblationSettings, load_ablation
 from kntrace.errors import AnalysisError, KntraceError, ModelError, RunError, SettingsError
 from kntrace.progress import silent
+from kntrace.report import write_report
 
 LITTLE = {"doses": (1, 4), "partners": 2, "draws": 2, "singles": 3, "progress": silent}
 LAYERS, WIDTH = 2, 24
@@ -337,6 +340,24 @@ def test_wrong_arguments_change_nothing(made, how, said):
     with pytest.raises(KntraceError, match=said):
         kntrace.ablate(run, **{"progress": silent, "anew": True} | how)
     assert load_ablation(run).settings == before.settings
+
+
+def test_the_report_has_a_section(copied):
+    page = write_report(copied, analyse(copied, permutations=9)).read_text(encoding="utf-8")
+    found = load_ablation(copied)
+    assert '<h2 id="causes">' in page
+    assert html.escape(found.verdict, quote=True).replace("&#x27;", "&#39;") in page
+    assert 'id="figure-dose"' in page
+    shutil.rmtree(copied.path / "causal")
+    assert 'id="causes"' not in write_report(copied, analyse(copied, permutations=9)).read_text()
+
+
+def test_an_ablation_of_another_run_is_said_not_shown(copied):
+    file = copied.path / "causal" / "ablation.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"run": "another"}))
+    page = write_report(copied, analyse(copied, permutations=9)).read_text(encoding="utf-8")
+    assert "is not shown" in page
+    assert 'id="figure-dose"' not in page
 
 
 def test_nothing_there_says_what_to_do(tiny_suite, tmp_path):

@@ -253,3 +253,10 @@ class TestFigure:
         table = DOSE.prepare(made(doses=(0,), select="threshold:0.2:2", methods=("zero",)))
         assert set(table["label"]) == {"all"}
         DOSE.draw(table)
+
+    def test_a_single_dose_has_no_panel_beside_others(self) -> None:
+        found = made(doses=(10,))
+        table = DOSE.prepare(found)
+        assert set(table["panel"]) == {"factor"}
+        own = found.at(found.summary, **found.main, source="own").iloc[0]
+        assert DOSE.describe(table).count(f"{own['probability']:.3f}") == 1

@@ -101,8 +101,8 @@ def paragraph(summary: pd.DataFrame, contrasts: pd.DataFrame, settings: Ablation
         low, high = float(row["log_odds_low"]), float(row["log_odds_high"])
         clear = low > 0 or high < 0
         said.append(
-            f"{_short(one)} minus {_short(other)}: log-odds {interval(row, 'log_odds')}, "
-            f"P {interval(row, 'change', 3)}{'' if clear else ', not clear'}."
+            f"{_short(one).capitalize()} minus {_short(other)}: log-odds "
+            f"{interval(row, 'log_odds')}, P {interval(row, 'change', 3)}{'' if clear else ', not clear'}."
         )
     said.append(
         f"Meanwhile the answers of other words of the group take {own['same_group']:+.3f}, those "

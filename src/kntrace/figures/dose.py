@@ -91,14 +91,16 @@ class DoseCurves:
         """
         main, summary = ablation.main, ablation.summary
         last = ablation.at(summary, checkpoint=main["checkpoint"])
-        parts = [_panel(ablation.at(last, method=main["method"]), "dose")]
+        parts = []
         factors = last[(last["dose"] == main["dose"]) & last["method"].map(_is_factor)]
         if len(factors["method"].unique()) > 1:
-            parts.append(_panel(factors, "factor"))
+            parts.append(_panel(factors, "factor", main))
         if len(ablation.checkpoints) > 1:
             parts.append(
-                _panel(ablation.at(summary, method=main["method"], dose=main["dose"]), "step")
+                _panel(ablation.at(summary, method=main["method"], dose=main["dose"]), "step", main)
             )
+        if len(ablation.settings.doses) > 1 or not parts:
+            parts.insert(0, _panel(ablation.at(last, method=main["method"]), "dose", main))
         table = pd.concat(parts, ignore_index=True)
         own = ablation.at(last, source="own")
         table.attrs = {
@@ -126,7 +128,9 @@ class DoseCurves:
     def describe(self, table: pd.DataFrame) -> str:
         """P(answer) at the main dose, by source."""
         attrs = table.attrs
-        part = table[(table["panel"] == "dose") & (table["count"] == attrs["dose"])]
+        panel = table["panel"].iloc[0]
+        part = table[(table["panel"] == panel) & (table["count"] == attrs["dose"])]
+        part = part[part["main"]]
         said = "; ".join(
             f"{_NAMES[row['source']]} {row['probability']:.3f}" for row in part.to_dict("records")
         )
@@ -141,9 +145,10 @@ def _is_factor(method: str) -> bool:
     return read_method(method)[1] is not None
 
 
-def _panel(rows: pd.DataFrame, panel: str) -> pd.DataFrame:
+def _panel(rows: pd.DataFrame, panel: str, main: dict[str, Any]) -> pd.DataFrame:
     found = rows[["source", "checkpoint", "step", "neurons"]].copy()
     found["before"] = rows["probability_before"]
+    found["main"] = (rows["method"] == main["method"]) & (rows["checkpoint"] == main["checkpoint"])
     found["panel"], found["count"] = panel, rows["dose"]
     if panel == "dose":
         # All that a selection gives lies where its mean size does.
@@ -167,7 +172,7 @@ def _panel(rows: pd.DataFrame, panel: str) -> pd.DataFrame:
 
 def _as_it_is(factors: pd.DataFrame) -> pd.DataFrame:
     """A point of every curve that needs no measuring: a factor of one changes nothing."""
-    found = factors.drop_duplicates("source").assign(x=1.0, label="1")
+    found = factors.drop_duplicates("source").assign(x=1.0, label="1", main=False)
     for end in ("", "_low", "_high"):
         found[f"log_odds{end}"] = 0.0
         found[f"probability{end}"] = found["before"]
@@ -178,7 +183,11 @@ def _draw_panel(ax: Axes, part: pd.DataFrame, what: str, attrs: dict[Any, Any]) 
     panel = str(part["panel"].iloc[0])
     places = _Places.of(part)
     asked = [source for source in SOURCES if source in set(part["source"])]
-    if panel != "step":
+    if panel == "step" and what == "probability":
+        own = part.drop_duplicates("x")
+        x = places.at(own["x"].to_numpy(dtype=np.float64), 0.0)
+        ax.plot(x, own["before"], color=MUTED, linewidth=0.8)
+    else:
         ax.axhline(attrs["before"] if what == "probability" else 0.0, color=MUTED, linewidth=0.8)
         if panel == "factor":
             ax.axvline(1.0, color=MUTED, linewidth=0.5)
