@@ -100,9 +100,10 @@ def paragraph(summary: pd.DataFrame, contrasts: pd.DataFrame, settings: Ablation
     for (one, other), row in _records(contrasts).items():
         low, high = float(row["log_odds_low"]), float(row["log_odds_high"])
         clear = low > 0 or high < 0
+        odds, change = interval(row, "log_odds"), interval(row, "change", 3)
+        end = "" if clear else ", not clear"
         said.append(
-            f"{_short(one).capitalize()} minus {_short(other)}: log-odds "
-            f"{interval(row, 'log_odds')}, P {interval(row, 'change', 3)}{'' if clear else ', not clear'}."
+            f"{_short(one).capitalize()} minus {_short(other)}: log-odds {odds}, P {change}{end}."
         )
     said.append(
         f"Meanwhile the answers of other words of the group take {own['same_group']:+.3f}, those "
