@@ -170,6 +170,20 @@ def test_the_help_names_all_distances_and_covariates():
     assert all(name in told for name in (*DISTANCES, *COVARIATES))
 
 
+def test_ablate(finished):
+    run, _ = finished
+    little = ["--doses", "1,4", "--methods", "zero,x2", "--partners", 1, "--draws", 1, "-q"]
+    done = kn("ablate", run, *little, "--singles", 3)
+    assert done.stderr.startswith("4 words, 7 prompts, 1 checkpoint: neurons by top:4")
+    assert "Silencing 4 neurons (last position)" in done.stdout
+    assert (run / "figures" / "dose.png").is_file()
+    found = json.loads(kn("ablate", run, *little, "--singles", 3, "--json").stdout)
+    assert found["settings"]["doses"] == [1, 4]
+    assert {row["source"] for row in found["summary"]} >= {"own", "matched"}
+    assert "made with other settings: singles: 3" in kn("ablate", run, *little, expect=2).stderr
+    assert "Causes" in Path(kn("report", run).stdout.strip()).read_text(encoding="utf-8")
+
+
 def test_the_suite_is_listed_by_step(tiny_suite):
     listed = json.loads(kn("suite", tiny_suite.folder, "--json").stdout)
     assert [row["step"] for row in listed["checkpoints"]] == [0, 10, 100]
@@ -203,6 +217,11 @@ def test_the_version():
         (["analyse", "absent"], "absent"),
         (["analyse", "RUN", "--k", "100000"], "100000"),
         (["analyse", "RUN", "--distance", "edm"], "emd"),
+        (["analyse", "RUN", "--select", "threshold:0.2:0.7"], "not a share"),
+        (["ablate", "absent"], "absent"),
+        (["ablate", "RUN", "--doses", "1,many"], "1,many"),
+        (["ablate", "RUN", "--methods", "none"], "the method 'none'"),
+        (["ablate", "RUN", "--steps", "7"], "no checkpoint at step 7"),
         (["report", "absent"], "absent"),
         (["grow", "x", "--world", "round"], "world 'round'"),
         (["grow", "x", "--hidden", "9"], "hidden = 9"),

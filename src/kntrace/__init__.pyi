@@ -1,5 +1,6 @@
 from .archive import open_run as open_run
 from .attribution import attribute as attribute
+from .causal import ablate as ablate
 from .contrasts import contrast as contrast
 from .distance import pairwise_distances as pairwise_distances
 from .errors import KntraceError as KntraceError

@@ -20,7 +20,7 @@ from kntrace.errors import AnalysisError
 from kntrace.progress import Progress, silent
 from kntrace.wording import Averaging, Wording, read_wording
 
-__all__ = ["formation_processes", "knowledge_neurons", "prompt_mean"]
+__all__ = ["checkpoint_position", "formation_processes", "knowledge_neurons", "prompt_mean"]
 
 _STAGE = "formation"
 
@@ -108,7 +108,7 @@ def knowledge_neurons(
     view = read_wording(scores, wording, averaging)
     layers, width = scores.sizes["layer"], scores.sizes["neuron"]
     _check_k(k, layers * width)
-    place = _checkpoint_position(view, checkpoint)
+    place = checkpoint_position(view, checkpoint)
     chosen = np.empty((len(view.words), k), dtype=np.int64)
     values = np.empty(chosen.shape)
     for word in range(len(view.words)):
@@ -149,8 +149,8 @@ def formation_processes(
     scores
         As `Run.scores` gives them.
     chosen
-        Neurons of some or all of the words, from `knowledge_neurons`; its wording and
-        averaging are used.
+        Neurons of some or all of the words, from `knowledge_neurons` or another selection; its
+        wording and averaging are used.
     progress
         Told of the checkpoints read, in the stage `formation`.
 
@@ -159,7 +159,8 @@ def formation_processes(
     xr.DataArray
         (word, rank, checkpoint) float64: the neurons' mean scores over the word's prompts, in
         units of probability. Coordinates `group`, `step`, `layer` and `neuron` (word, rank), and
-        `probability` (word, checkpoint), the mean P(answer) over the same prompts.
+        `probability` (word, checkpoint), the mean P(answer) over the same prompts. Where a word
+        has no neuron of a rank (layer -1) it holds NaN.
 
     Raises
     ------
@@ -180,17 +181,20 @@ def formation_processes(
             raise AnalysisError(f"no word {word!r} among the scores", expected="words of this run")
     layer = chosen["layer"].transpose("word", "rank").values
     neuron = chosen["neuron"].transpose("word", "rank").values
-    cells = _positions(scores, "layer", layer), _positions(scores, "neuron", neuron)
+    held = layer >= 0
+    cells = _positions(scores, "layer", layer, held), _positions(scores, "neuron", neuron, held)
     rows = [places[word] for word in words]
     asked = replace(view, scores=view.scores.isel(word=rows), asked=view.asked[rows])
     probability = asked.probability().transpose("word", "checkpoint").values
-    values = np.empty((*layer.shape, len(view.checkpoints)))
+    values = np.full((*layer.shape, len(view.checkpoints)), np.nan)
     for checkpoint, label in enumerate(view.checkpoints):
         progress(_STAGE, checkpoint, len(view.checkpoints), label)
         for row, word in enumerate(words):
             mean = view.mean(checkpoint, places[word])
-            values[row, :, checkpoint] = mean[cells[0][row], cells[1][row]]
-            _refuse_dropped(values[row, :, checkpoint], layer[row], neuron[row], word, label)
+            some = held[row]
+            found = mean[cells[0][row, some], cells[1][row, some]]
+            _refuse_dropped(found, layer[row, some], neuron[row, some], word, label)
+            values[row, some, checkpoint] = found
     progress(_STAGE, len(view.checkpoints), len(view.checkpoints))
     return xr.DataArray(
         values,
@@ -248,9 +252,11 @@ def _refuse_dropped(
         )
 
 
-def _positions(scores: xr.Dataset, dim: str, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+def _positions(
+    scores: xr.Dataset, dim: str, labels: npt.NDArray[np.int64], held: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.intp]:
     found = scores.indexes[dim].get_indexer(pd.Index(labels.ravel())).reshape(labels.shape)
-    for label in labels[found < 0]:
+    for label in labels[held & (found < 0)]:
         raise AnalysisError(f"no {dim} {label} among the scores", expected=f"{dim}s of this run")
     return found
 
@@ -264,7 +270,7 @@ def _check_k(k: object, neurons: int) -> None:
         )
 
 
-def _checkpoint_position(view: Wording, checkpoint: int | str) -> int:
+def checkpoint_position(view: Wording, checkpoint: int | str) -> int:
     """Turn a position, counted from either end, or a label into a position."""
     labels = view.checkpoints
     if isinstance(checkpoint, str):

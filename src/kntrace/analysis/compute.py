@@ -17,9 +17,10 @@ from kntrace.archive import Run, writing
 from kntrace.contrasts import Contrast, contrast
 from kntrace.distance import Correction, find_distance, pairwise_distances
 from kntrace.errors import AnalysisError
-from kntrace.formation import formation_processes, knowledge_neurons
+from kntrace.formation import formation_processes
 from kntrace.overlap import neuron_overlap
 from kntrace.progress import Progress, silent
+from kntrace.selection import Selection, TopK, read_selection
 from kntrace.verdict import Verdict, VerdictRule, combine
 from kntrace.wording import Averaging, read_wording, wordings_of
 
@@ -37,6 +38,7 @@ def analyse(
     run: Run,
     *,
     k: int | None = None,
+    select: Selection | str | None = None,
     distances: Sequence[str] | None = None,
     averaging: Averaging = "every_prompt",
     covariates: Sequence[str | Path | Correction] = (),
@@ -54,6 +56,9 @@ def analyse(
     k
         Knowledge neurons per word; 1,000, or one in forty of a model with fewer than 40,000
         neurons, unless given.
+    select
+        Another way to choose them than the k strongest, such as `threshold:0.2:3`; see
+        `kntrace.selection`.
     distances
         Names in `kntrace.distance.DISTANCES`; `DEFAULT_DISTANCES` unless given. The baseline
         `probability_curve` is added in any case.
@@ -93,6 +98,7 @@ def analyse(
         run.scores,
         run.study.groups,
         k=k,
+        select=select,
         distances=distances,
         averaging=averaging,
         covariates=find_covariates(covariates, run.scores, run),
@@ -112,6 +118,7 @@ def analyse_scores(
     groups: Mapping[str, Sequence[str]] | None = None,
     *,
     k: int | None = None,
+    select: Selection | str | None = None,
     distances: Sequence[str] | None = None,
     averaging: Averaging = "every_prompt",
     covariates: Sequence[str | Path | Correction] = (),
@@ -128,8 +135,7 @@ def analyse_scores(
         In the form of `Run.scores`.
     groups
         The words of every group; as the scores' coordinate `group` has it unless given.
-    k, distances, averaging, permutations, seed, progress
-    k, distances, covariates, permutations, seed, workers, progress
+    k, select, distances, averaging, covariates, permutations, seed, workers, progress
         As for `analyse`.
 
     Raises
@@ -140,10 +146,11 @@ def analyse_scores(
     names, given = _wanted(distances), find_covariates(covariates, scores)
     members = {name: tuple(words) for name, words in (groups or _groups_of(scores)).items()}
     neurons = scores.sizes["layer"] * scores.sizes["neuron"]
-    k = max(1, min(_MOST, neurons // _ONE_IN)) if k is None else k
+    selection = _selection(k, select, averaging, neurons)
     tests = {"permutations": permutations, "seed": seed}
 
-    chosen = knowledge_neurons(scores, k, averaging=averaging)
+    chosen = selection.choose(scores)
+    _refuse_empty(chosen)
     formation = formation_processes(scores, chosen, progress=progress)
     matrices = {
         name: pairwise_distances(
@@ -160,7 +167,8 @@ def analyse_scores(
         run=None,
         groups=members,
         wording=wordings_of(scores)[0],
-        k=int(k),
+        k=int(chosen.attrs["k"]),
+        selection=selection.spec,
         permutations=permutations,
         seed=seed,
         probability=read_wording(scores).probability(),
@@ -186,6 +194,35 @@ def load_analysis(run: Run) -> Analysis:
         its files was changed.
     """
     return read_analysis(run)
+
+
+def _selection(
+    k: int | None, select: Selection | str | None, averaging: Averaging, neurons: int
+) -> Selection:
+    """How to choose neurons, from either way of saying it."""
+    if select is None:
+        return TopK(max(1, min(_MOST, neurons // _ONE_IN)) if k is None else k, averaging)
+    selection = read_selection(select) if isinstance(select, str) else select
+    if averaging != "every_prompt":
+        raise AnalysisError(
+            f"the averaging {averaging!r} beside the selection {selection.spec}",
+            expected="one of them: a selection looks at every prompt",
+        )
+    if k is not None:
+        raise AnalysisError(
+            f"k = {k} beside the selection {selection.spec}", expected="one of them"
+        )
+    return selection
+
+
+def _refuse_empty(chosen: xr.Dataset) -> None:
+    for word in np.flatnonzero((chosen["layer"].values < 0).all(axis=1)):
+        raise AnalysisError(
+            f"no neuron of {str(chosen['word'].values[word])!r} is chosen by "
+            f"{chosen.attrs['selection']}",
+            expected="at least one of every word",
+            fix="Take a lower threshold, fewer prompts or a lower floor.",
+        )
 
 
 def _wanted(distances: Sequence[str] | None) -> list[str]:

@@ -114,6 +114,8 @@ def read_analysis(run: Run) -> Analysis:
         verdict=Verdict.from_dict(verdict["verdict"]),
         verdicts={name: Verdict.from_dict(entry) for name, entry in verdict["wordings"].items()},
         notes=tuple(head["notes"]),
+        # Analyses written before there were selections took the k strongest.
+        selection=head.get("selection", f"top:{head['k']}"),
     )
 
 
@@ -150,6 +152,7 @@ def _head(run: Run, analysis: Analysis, folder: Path) -> dict[str, Any]:
         "run": run_identity(run),
         "wording": analysis.wording,
         "k": analysis.k,
+        "selection": analysis.selection,
         "permutations": analysis.permutations,
         "seed": analysis.seed,
         "distances": {name: _plain(matrix.attrs) for name, matrix in analysis.distances.items()},

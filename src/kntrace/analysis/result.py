@@ -30,7 +30,7 @@ class Analysis:
     wording
         Name of the main wording.
     k
-        Knowledge neurons per word.
+        Knowledge neurons per word; of the word with the most, where words have unequally many.
     permutations, seed
         Of every permutation test.
     probability
@@ -55,6 +55,8 @@ class Analysis:
         By name, such as "emd | probability_curve" or "emd | hub": what is left of every
         distance but the baseline once the baseline, word effects or a covariate are taken out;
         see `kntrace.distance.correct`.
+    selection
+        How knowledge neurons were chosen, see `kntrace.selection`.
     """
 
     run: Run | None
@@ -73,6 +75,7 @@ class Analysis:
     verdicts: dict[str, Verdict]
     notes: tuple[str, ...] = ()
     corrected: dict[str, xr.DataArray] = field(default_factory=dict)
+    selection: str = ""
 
     def __str__(self) -> str:
         first = next(iter(self.contrasts.values()))

@@ -21,6 +21,7 @@ __all__ = [
     "ANALYSIS",
     "AUDIT",
     "BEGUN",
+    "CAUSAL",
     "FETCHED",
     "FIGURES",
     "PROVENANCE",
@@ -41,7 +42,8 @@ __all__ = [
 
 STUDY, SUITE, SETTINGS = "study.yaml", "suite.yaml", "settings.yaml"
 SCORES, PROVENANCE = "scores.zarr", "provenance.json"
-ANALYSIS, FIGURES, AUDIT = "analysis", "figures", "audit"
+ANALYSIS, FIGURES = "analysis", "figures"
+AUDIT, CAUSAL = "audit", "causal"
 # What the run brought into the cache of the hub and has to delete again. It is written before
 # the archive is there, whose making takes a checkpoint.
 FETCHED = "fetched.json"
@@ -219,7 +221,8 @@ def remove_leftovers(path: Path) -> None:
     a leftover.
     """
     try:
-        places = (path, path / ANALYSIS, path / AUDIT, path / SCORES, *_folders(path / SCORES))
+        inside = (path / name for name in (ANALYSIS, AUDIT, CAUSAL, SCORES))
+        places = (path, *inside, *_folders(path / SCORES))
         for folder in places:
             halves = [
                 name

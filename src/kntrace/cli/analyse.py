@@ -32,6 +32,13 @@ def analyse(
             help="Knowledge neurons a word; by default 1000, but never more than one in forty.",
         ),
     ] = None,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            help="Another choice of neurons than the k strongest: threshold:T:MIN (at least T "
+            "times a prompt's largest score, in MIN prompts or more)."
+        ),
+    ] = None,
     distance: Annotated[
         list[str] | None,
         typer.Option(
@@ -77,6 +84,7 @@ def analyse(
         found = run_analysis(
             opened,
             **options,
+            select=select,
             covariates=tuple(covariate or ()),
             permutations=permutations,
             seed=seed,

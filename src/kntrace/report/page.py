@@ -15,8 +15,9 @@ from kntrace.analysis import Analysis
 from kntrace.archive import Run
 from kntrace.archive.folder import write_failure, write_text
 from kntrace.errors import AnalysisError
-from kntrace.figures import FIGURES, Drawing, render
+from kntrace.figures import DOSE, FIGURES, DoseCurves, Drawing, render
 from kntrace.report import prose, provenance, tables
+from kntrace.report.causes import causes
 from kntrace.report.cautions import cautions
 from kntrace.verdict import VerdictRule
 
@@ -119,8 +120,11 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
         section: [pictures[name] for name in names if name in pictures]
         for section, names in _SECTIONS.items()
     }
+    sections["causes"] = []
     sections["more"] = [picture for name, picture in pictures.items() if name not in placed]
-    rule = VerdictRule()
+    rule, found = VerdictRule(), causes(run)
+    if found is not None and found.ablation is not None:
+        sections["causes"] = [_picture(DOSE, found.ablation)]
     return {
         "study": run.study,
         "suite": run.suite,
@@ -142,6 +146,7 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
             if name in analysis.distances
         },
         "overlap": tables.overlap(analysis),
+        "causes": found,
         "words": tables.words(analysis),
         "methods": prose.methods(run, analysis),
         "references": prose.REFERENCES,
@@ -152,8 +157,8 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _picture(drawing: Drawing, analysis: Analysis) -> _Picture:
-    table = drawing.prepare(analysis)
+def _picture(drawing: Drawing | DoseCurves, subject: Any) -> _Picture:
+    table = drawing.prepare(subject)
     figure = drawing.draw(table)
     kind, data = "image/svg+xml", render(figure, "svg")
     if len(data) > _LARGEST_SVG:

@@ -116,10 +116,8 @@ def methods(run: Run, analysis: Analysis) -> tuple[str, ...]:
         f"{len(study.groups)} groups with {prompts} prompts. The score of a neuron is the "
         "integrated gradient, along the straight line from zero to the activation, of the "
         "probability of the answer's token at the last position, the activations of one layer "
-        f"being scaled together, by {nodes} in {settings.dtype} arithmetic. A word's "
-        f"{analysis.k:,} knowledge neurons are those with the largest mean score over its "
-        f"prompts ({analysis.wording} wording) at the last checkpoint; their formation process "
-        "is their mean score at every checkpoint.",
+        f"being scaled together, by {nodes} in {settings.dtype} arithmetic. "
+        f"{_chosen(analysis)}; their formation process is their mean score at every checkpoint.",
         "Formation processes were compared by exact earth mover's distance with uniform weights"
         f"{_proved(analysis)}; "
         "neuron identity by one minus the cosine of the words' shares of attribution less the "
@@ -141,6 +139,22 @@ def _proved(analysis: Analysis) -> str:
     gap = max(attrs["largest_gap"] for attrs in proved)
     said = f"{count:,} of {pairs:,} optima proved by duality, largest relative gap {gap:.0e}"
     return f" ({said})"
+
+
+def _chosen(analysis: Analysis) -> str:
+    kind, *parts = analysis.selection.split(":")
+    where = f"({analysis.wording} wording) at the last checkpoint"
+    if kind != "threshold":
+        return (
+            f"A word's {analysis.k:,} knowledge neurons are those with the largest mean score "
+            f"over its prompts {where}"
+        )
+    floor = f", of those in which P(answer) was {parts[2]} or more," if len(parts) > 2 else ""
+    return (
+        f"A word's knowledge neurons are those with a score of at least {parts[0]} times the "
+        f"prompt's largest in at least {parts[1]} of its prompts{floor} {where}, {analysis.k:,} "
+        "at most"
+    )
 
 
 def _series(run: Run) -> str:

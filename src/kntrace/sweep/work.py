@@ -5,8 +5,8 @@ What a block is computed from lies in `block`, which knows nothing of archive or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ from kntrace.archive import (
     write_print,
     writing,
 )
-from kntrace.errors import ModelError, RunError, SettingsError, SuiteError
+from kntrace.errors import ModelError, RunError, SuiteError
 from kntrace.progress import Bars, Progress
 from kntrace.settings import Settings
 from kntrace.study import Study
@@ -33,6 +33,7 @@ from kntrace.sweep.baselines import given_baseline
 from kntrace.sweep.block import compute_block
 from kntrace.sweep.fetching import Access, Fetching, fetching
 from kntrace.sweep.loading import Ready, made_ready
+from kntrace.threads import torch_threads
 
 if TYPE_CHECKING:
     from kntrace.attribution import Engine
@@ -130,7 +131,7 @@ def run(
         stack.enter_context(writing(path))
         opened = resume_run(path, study, suite, wanted)
         sweep = _Sweep(path, study, suite, wanted, vector, device, report, opened, access)
-        stack.enter_context(_torch_threads(threads))
+        stack.enter_context(torch_threads(threads))
         return sweep.finish(verify)
 
 
@@ -346,21 +347,3 @@ def _threads_in_use() -> int:
     import torch
 
     return torch.get_num_threads()
-
-
-@contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    """Let torch compute with so many threads, and with as many as before afterwards."""
-    if threads is None:
-        yield
-        return
-    if threads < 1:
-        raise SettingsError(f"threads = {threads}", expected="at least 1")
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
