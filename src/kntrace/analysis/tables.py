@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 _PAIR = ("word", "group", "other_word", "other_group")
-_LEVELS = ("overall", "group", "word")
+_LEVELS = ("overall", "macro", "group", "word")
 # Columns of text: a word may be called "NA" or "1984", and stays that.
 _TEXT = (*_PAIR, "distance", "level", "name")
 
@@ -106,13 +106,15 @@ def read_overlap(
 
 
 def contrast_table(contrasts: Mapping[str, Contrast]) -> pd.DataFrame:
-    """One row per distance and overall, group or word."""
+    """One row per distance and overall, mean over groups, group or word."""
     parts = []
     for distance, found in contrasts.items():
-        overall = pd.DataFrame([{"name": "all", "words": len(found.words), **found.overall}])
+        size = {"words": len(found.words)}
+        overall = pd.DataFrame([{"name": "all", **size, **found.overall}])
+        macro = pd.DataFrame([{"name": "mean of groups", **size, **found.macro}])
         groups = found.groups.rename(columns={"group": "name"})
         words = found.words.rename(columns={"word": "name"})
-        for level, part in zip(_LEVELS, (overall, groups, words), strict=True):
+        for level, part in zip(_LEVELS, (overall, macro, groups, words), strict=True):
             parts.append(part.assign(distance=distance, level=level))
     table = pd.concat(parts, ignore_index=True)
     first = ["distance", "level", "name", "group"]
@@ -126,14 +128,15 @@ def read_contrasts(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> dict
     table = _read_csv(path)
     contrasts = {}
     for distance, entry in entries.items():
-        overall, groups, words = (
+        overall, macro, groups, words = (
             table[(table["distance"] == distance) & (table["level"] == level)] for level in _LEVELS
         )
         contrasts[distance] = Contrast(
             distance=distance,
             words=_columns(words, {"name": "word"}, Contrast.WORD_COLUMNS),
             groups=_columns(groups, {"group": "", "name": "group"}, Contrast.GROUP_COLUMNS),
-            overall=_row(_columns(overall, {}, Contrast.GROUP_COLUMNS[2:])),
+            overall=_row(_columns(overall, {}, ("above", "others", *Contrast.MEASURES))),
+            macro=_row(_columns(macro, {}, Contrast.MEASURES)),
             permutations=entry["permutations"],
             seed=entry["seed"],
             notes=tuple(entry["notes"]),
