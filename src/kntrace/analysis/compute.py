@@ -6,16 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from kntrace.analysis.files import read_analysis, write_analysis
+from kntrace.analysis.matrices import BASELINE, corrected, distance_matrices
+from kntrace.analysis.prompt_noise import prompt_noise
+from kntrace.analysis.reliability import split_half
 from kntrace.analysis.result import Analysis
 from kntrace.archive import Run, writing
-from kntrace.contrasts import Contrast, contrast
-from kntrace.distance import find_distance, pairwise_distances, regress_out
+from kntrace.contrasts import Contrast, contrast, matrix_tests
+from kntrace.distance import find_distance, pairwise_distances
+from kntrace.emergence import early_neurons, formation_times
 from kntrace.errors import AnalysisError
 from kntrace.formation import formation_processes, knowledge_neurons
-from kntrace.overlap import neuron_overlap
+from kntrace.overlap import neuron_overlap, overlap_by_layer
 from kntrace.progress import Progress, silent
 from kntrace.verdict import Verdict, VerdictRule, combine
 from kntrace.wording import read_wording, wordings_of
@@ -23,7 +28,6 @@ from kntrace.wording import read_wording, wordings_of
 __all__ = ["DEFAULT_DISTANCES", "analyse", "analyse_scores", "load_analysis"]
 
 DEFAULT_DISTANCES = ("emd", "emd_euclidean", "identity", "probability_curve")
-_BASELINE = "probability_curve"
 _JUDGED = "identity"
 
 # The paper's number, but never more than one neuron in forty of a small model.
@@ -69,9 +73,14 @@ def analyse(
 
     Notes
     -----
-    Writes `neurons.parquet`, `formation.zarr`, `distances.csv`, `contrast.csv`,
-    `contrast.json`, `overlap.csv`, `overlap.json`, `verdict.json` and, last of all,
-    `analysis.json`, which says from which run and with which arguments the others were made.
+    Writes `neurons.parquet`, `formation.zarr`, `formation_times.parquet`, `distances.csv`,
+    `contrast.csv`, `contrast.json`, `tests.csv`, `reliability.csv`, `overlap.csv`,
+    `overlap.json`, `overlap_by_layer.csv`, `early.csv`, `times.csv`, `statistics.json`,
+    `verdict.json` and, last of all, `analysis.json`, which says from which run and with which
+    arguments the others were made.
+
+    With W words, time goes with W² for the distances, and with permutations x W² for every
+    test; reliability and prompt noise take 40 words at most.
     """
     run.require_complete()
     found = analyse_scores(
@@ -123,15 +132,11 @@ def analyse_scores(
 
     chosen = knowledge_neurons(scores, k)
     formation = formation_processes(scores, chosen, progress=progress)
-    matrices = {
-        name: pairwise_distances(
-            formation if find_distance(name).needs == "formation" else scores,
-            name,
-            progress=progress,
-        )
-        for name in names
-    }
+    matrices = distance_matrices(scores, formation, names, progress)
     verdicts, notes = _verdicts(scores, members, matrices, progress)
+    compared = matrices | corrected(matrices)
+    probability = read_wording(scores).probability()
+    reliability, left_out = split_half(scores, names, k, progress=progress)
     return Analysis(
         run=None,
         groups=members,
@@ -139,15 +144,21 @@ def analyse_scores(
         k=int(k),
         permutations=permutations,
         seed=seed,
-        probability=read_wording(scores).probability(),
+        probability=probability,
         neurons=chosen,
         formation=formation,
         distances=matrices,
-        contrasts=_contrasts(matrices, members, permutations, seed, progress),
+        contrasts=_contrasts(compared, members, tests, progress),
+        tests=_matrix_tests(compared, members, tests, progress),
+        reliability=reliability,
+        prompt_noise=prompt_noise(scores, members, seed=seed, progress=progress),
         overlap=neuron_overlap(chosen, members, total_neurons=neurons, **tests),
+        overlap_by_layer=overlap_by_layer(chosen, members, **tests),
+        early=early_neurons(scores, chosen, progress=progress, **tests),
+        times=formation_times(formation, probability, **tests),
         verdict=combine(verdicts),
         verdicts=verdicts,
-        notes=notes,
+        notes=(*notes, *left_out),
     )
 
 
@@ -167,7 +178,7 @@ def _wanted(distances: Sequence[str] | None) -> list[str]:
     """Names of the distances asked for, the baseline among them, each once."""
     if isinstance(distances, str):
         distances = [distances]
-    names = DEFAULT_DISTANCES if distances is None else (*distances, _BASELINE)
+    names = DEFAULT_DISTANCES if distances is None else (*distances, BASELINE)
     for name in names:
         find_distance(name)
     return list(dict.fromkeys(names))
@@ -185,22 +196,31 @@ def _groups_of(scores: xr.Dataset) -> dict[str, tuple[str, ...]]:
 def _contrasts(
     matrices: Mapping[str, xr.DataArray],
     groups: Mapping[str, Sequence[str]],
-    permutations: int,
-    seed: int,
+    tests: Mapping[str, int],
     progress: Progress,
 ) -> dict[str, Contrast]:
-    """Contrast every distance as it is, and with the baseline's ranks regressed out."""
-    baseline = matrices[_BASELINE]
-    corrected = [
-        regress_out(matrix, baseline) for name, matrix in matrices.items() if name != _BASELINE
-    ]
     contrasts = {}
-    for done, matrix in enumerate([*matrices.values(), *corrected]):
-        progress("contrast", done, len(matrices) + len(corrected), matrix.attrs["distance"])
-        found = contrast(matrix, groups, permutations=permutations, seed=seed)
-        contrasts[found.distance] = found
-    progress("contrast", len(contrasts), len(contrasts))
+    for done, (name, matrix) in enumerate(matrices.items()):
+        progress("contrast", done, len(matrices), name)
+        contrasts[name] = contrast(matrix, groups, **tests)
+    progress("contrast", len(matrices), len(matrices))
     return contrasts
+
+
+def _matrix_tests(
+    matrices: Mapping[str, xr.DataArray],
+    groups: Mapping[str, Sequence[str]],
+    tests: Mapping[str, int],
+    progress: Progress,
+) -> pd.DataFrame:
+    """The tests of ecology on every distance, each beside the baseline."""
+    parts = []
+    for done, (name, matrix) in enumerate(matrices.items()):
+        progress("matrix tests", done, len(matrices), name)
+        found = matrix_tests(matrix, groups, matrices[BASELINE], **tests)
+        parts.append(found.assign(distance=name)[["distance", *found]])
+    progress("matrix tests", len(matrices), len(matrices))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _verdicts(

@@ -9,14 +9,6 @@ for order: how often a same-group pair is closer than an other-group pair, ties 
 
 from kntrace.contrasts.compute import contrast
 from kntrace.contrasts.matrix_tests import MATRIX_TESTS, matrix_tests
-from kntrace.contrasts.multiple import benjamini_hochberg, holm
 from kntrace.contrasts.result import Contrast
 
-__all__ = [
-    "MATRIX_TESTS",
-    "Contrast",
-    "benjamini_hochberg",
-    "contrast",
-    "holm",
-    "matrix_tests",
-]
+__all__ = ["MATRIX_TESTS", "Contrast", "contrast", "matrix_tests"]

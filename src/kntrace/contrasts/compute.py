@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from kntrace.contrasts.multiple import benjamini_hochberg, holm
 from kntrace.contrasts.pairs import (
     Codes,
     Floats,
@@ -25,6 +24,7 @@ from kntrace.contrasts.result import Contrast
 from kntrace.contrasts.words import p_value, word_table
 from kntrace.errors import AnalysisError
 from kntrace.labels import group_codes
+from kntrace.multiple import benjamini_hochberg, holm
 
 __all__ = ["checked", "contrast"]
 

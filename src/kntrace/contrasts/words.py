@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from kntrace.contrasts.multiple import benjamini_hochberg, holm
 from kntrace.contrasts.pairs import ROUNDING, Bools, Codes, Floats
 from kntrace.contrasts.result import Contrast
+from kntrace.multiple import benjamini_hochberg, holm
 
 __all__ = ["p_value", "word_table"]
 
