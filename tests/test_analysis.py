@@ -31,7 +31,9 @@ GROUPS = {
 }
 FILES = {
     *("analysis.json", "neurons.parquet", "formation.zarr", "distances.csv", "contrast.csv"),
-    *("contrast.json", "overlap.csv", "overlap.json", "verdict.json"),
+    *("contrast.json", "overlap.csv", "overlap.json", "verdict.json", "tests.csv"),
+    *("reliability.csv", "overlap_by_layer.csv", "early.csv", "times.csv", "statistics.json"),
+    "formation_times.parquet",
 }
 
 

@@ -123,7 +123,7 @@ def read_analysis(run: Run) -> Analysis:
         formation=formation,
         distances=tables.read_pairs(folder / _DISTANCES, words, labels, head["distances"]),
         contrasts=tables.read_contrasts(folder / _CONTRASTS, _read_json(folder / _CONTRASTS_JSON)),
-        tests=tables.read_table(folder / _TESTS),
+        tests=tables.read_table(folder / _TESTS, counts=("permutations",)),
         reliability=tables.read_table(folder / _RELIABILITY, counts=("words", "pairs")),
         prompt_noise=PromptNoise.from_dict(statistics["prompt_noise"]),
         overlap=tables.read_overlap(

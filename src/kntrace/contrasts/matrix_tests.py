@@ -27,7 +27,10 @@ MATRIX_TESTS: dict[str, str] = {
     "permdisp": "F: whether groups differ in spread, which PERMANOVA can take for distance",
     "mantel": "rho: Spearman's correlation with the baseline's distances",
 }
-_COLUMNS = ("test", "statistic", "p")
+_COLUMNS = ("test", "statistic", "p", "permutations")
+# PERMDISP looks for centroids anew in every permutation, and takes 0.6 s for a thousand.
+_MOST_OF_SPREAD = 199
+_DIMENSIONS = 10
 _LIBRARIES = ("torch", "jax", "cupy")
 
 
@@ -56,8 +59,9 @@ def matrix_tests(
     Returns
     -------
     pd.DataFrame
-        One row a test of `MATRIX_TESTS`: `test`, `statistic` and one-sided `p` (groups lie
-        apart; spreads differ; the distances agree). NaN where a test does not apply: PERMANOVA
+        One row a test of `MATRIX_TESTS`: `test`, `statistic`, one-sided `p` (groups lie apart;
+        spreads differ; the distances agree), and the `permutations` behind it, for PERMDISP
+        no more than 199. NaN where a test does not apply: PERMANOVA
         and PERMDISP to distances that can be negative, as residual ranks are, and all of them
         where no two distances differ.
 
@@ -89,12 +93,21 @@ def matrix_tests(
     drawn: dict[str, Any] = {"permutations": permutations, "seed": seed}
     # scikit-bio wants a diagonal of zeros; ours has them, a stranger's matrix may not.
     matrix = skbio.DistanceMatrix(_hollow(values))
-    found = {"anosim": _pair(skbio.anosim(matrix, codes, **drawn))}
+    found = {"anosim": _result(skbio.anosim(matrix, codes, **drawn))}
     if off.min() >= 0:
-        found["permanova"] = _pair(skbio.permanova(matrix, codes, **drawn))
+        found["permanova"] = _result(skbio.permanova(matrix, codes, **drawn))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of negative eigenvalues, see the notes
-            found["permdisp"] = _pair(skbio.permdisp(matrix, codes, test="centroid", **drawn))
+            found["permdisp"] = _result(
+                skbio.permdisp(
+                    matrix,
+                    codes,
+                    test="centroid",
+                    dimensions=min(_DIMENSIONS, len(names)),
+                    permutations=min(_MOST_OF_SPREAD, permutations),
+                    seed=seed,
+                )
+            )
     if baseline is not None and baseline.attrs.get("distance") != distances.attrs.get("distance"):
         if [str(word) for word in baseline["word"].values] != names:
             raise AnalysisError("a baseline for other words, or in another order")
@@ -104,18 +117,19 @@ def matrix_tests(
             rho, p, _ = skbio.mantel(
                 matrix, other, method="spearman", alternative="greater", **drawn
             )
-        found["mantel"] = float(rho), float(p)
+        found["mantel"] = float(rho), float(p), permutations
     return _table(found)
 
 
-def _table(found: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
-    nothing = (math.nan, math.nan)
+def _table(found: Mapping[str, tuple[float, float, int]]) -> pd.DataFrame:
+    nothing = (math.nan, math.nan, 0)
     rows = [(name, *found.get(name, nothing)) for name in MATRIX_TESTS]
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 
-def _pair(series: Any) -> tuple[float, float]:
-    return float(series["test statistic"]), float(series["p-value"])
+def _result(series: Any) -> tuple[float, float, int]:
+    number = series["number of permutations"]
+    return float(series["test statistic"]), float(series["p-value"]), int(number)
 
 
 def _hollow(values: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, Any]:
