@@ -30,6 +30,9 @@ __all__ = ["DEFAULT_DISTANCES", "analyse", "analyse_scores", "load_analysis"]
 DEFAULT_DISTANCES = ("emd", "emd_euclidean", "identity", "probability_curve")
 _JUDGED = "identity"
 
+# Scores are read eight times and more: where they are small they are read once, and held.
+_HELD = 256 * 2**20
+
 # The paper's number, but never more than one neuron in forty of a small model.
 _MOST, _ONE_IN = 1000, 40
 
@@ -126,6 +129,7 @@ def analyse_scores(
     """
     names = _wanted(distances)
     members = {name: tuple(words) for name, words in (groups or _groups_of(scores)).items()}
+    scores = scores.compute() if scores["score"].nbytes <= _HELD else scores
     neurons = scores.sizes["layer"] * scores.sizes["neuron"]
     k = max(1, min(_MOST, neurons // _ONE_IN)) if k is None else k
     tests = {"permutations": permutations, "seed": seed}
