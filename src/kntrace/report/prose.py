@@ -186,8 +186,8 @@ def methods(run: Run, analysis: Analysis) -> tuple[str, ...]:
         f"one-sided p-values from {analysis.permutations:,} permutations of the labels (seed "
         f"{analysis.seed}), which are adjusted by Holm's method over groups, and standard errors "
         "from a jackknife over words. The verdict compares neuron identity after regressing its "
-        "ranks on what learning time says of a pair, and permutes labels only within blocks of about "
-        "four words of like learning time.",
+        "ranks on what learning time says of a pair, and permutes labels only within blocks of "
+        "about four words of like learning time.",
     )
 
 
