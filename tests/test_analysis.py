@@ -204,9 +204,21 @@ def test_a_group_of_one_word_survives_the_files(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", scores(groups=groups))
     found = analyse(run, permutations=9)
     again = load_analysis(run)
+    assert str(again) == str(found)
     for name, one in found.contrasts.items():
         assert again.contrasts[name].to_dict() == one.to_dict()
         pd.testing.assert_frame_equal(again.contrasts[name].words, one.words)
+
+
+def test_one_prompt_and_one_checkpoint_leave_things_undefined_and_survive(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", scores(prompts=1, checkpoints=1))
+    found = analyse(run, permutations=9)
+    again = load_analysis(run)
+    assert found.reliability.empty
+    assert again.reliability.empty
+    assert "nan" not in str(found)
+    assert str(again) == str(found)
+    assert "one prompt" in " ".join(found.notes)
 
 
 def test_distances_asked_for_and_the_baseline(data: xr.Dataset) -> None:

@@ -291,6 +291,15 @@ def test_a_pair_of_words_has_no_jackknife() -> None:
     assert found.overall["auc_se"] > 0
 
 
+def test_intervals_stay_within_the_bounds_of_an_auc() -> None:
+    groups = {"A": ("a", "b", "c"), "B": ("d", "e", "f")}
+    for seed in range(20):
+        found = contrast(random_distances(groups, seed), groups, permutations=1).overall
+        plain = found["auc"] - 1.96 * found["auc_se"], found["auc"] + 1.96 * found["auc_se"]
+        assert found["auc_low"] == max(plain[0], 0)
+        assert found["auc_high"] == min(plain[1], 1)
+
+
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     """Words drawn from two clouds of points; the truth from a thousand words of each."""
     groups = {name: tuple(f"{name}{i}" for i in range(14)) for name in "AB"}

@@ -113,9 +113,10 @@ class Analysis:
             f" {'above':>6} {'chance':>6} {'repeats':>7}"
         )
         rows = [
-            f"{name:<{width}} {row['auc']:>5.3f} {row['auc_se']:>5.3f} {row['auc_chance']:>6.3f}"
+            f"{name:<{width}} {row['auc']:>5.3f} {_or_dash(row['auc_se'], '.3f'):>5}"
+            f" {row['auc_chance']:>6.3f}"
             f" {row['p']:>5.3f} {row['share_above']:>6.1%} {row['chance']:>6.1%}"
-            f" {repeats.get(name, math.nan):>7.2f}"
+            f" {_or_dash(repeats.get(name, math.nan), '.2f'):>7}"
             for name, row in ((name, found.overall) for name, found in self.contrasts.items())
         ]
         rule = "─" * len(head)
@@ -132,6 +133,10 @@ class Analysis:
             f"Analysis({len(self.distances)} distances, k = {self.k}, "
             f"verdict: {self.verdict.answer})"
         )
+
+
+def _or_dash(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)
 
 
 def _layers(table: pd.DataFrame) -> str:

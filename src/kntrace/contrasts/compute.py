@@ -171,8 +171,9 @@ def _group_rows(
                 "auc_chance_high": float(auc_high),
                 "p": p_value(at["auc"], chance["auc"]),
                 "auc_se": auc_se,
-                "auc_low": at["auc"] - _NORMAL * auc_se,
-                "auc_high": at["auc"] + _NORMAL * auc_se,
+                # An AUC has bounds, which the interval of a few words would pass.
+                "auc_low": float(np.maximum(at["auc"] - _NORMAL * auc_se, 0.0)),
+                "auc_high": float(np.minimum(at["auc"] + _NORMAL * auc_se, 1.0)),
             }
         )
     return rows
