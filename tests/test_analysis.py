@@ -29,6 +29,7 @@ from kntrace.settings import Settings
 from kntrace.study import Study, Word
 from kntrace.suite import Checkpoint, Suite
 from kntrace.testing import synthetic_scores
+from kntrace.verdict import VerdictRule
 
 # Words that tables of other makes take for something else.
 GROUPS = {
@@ -38,7 +39,9 @@ GROUPS = {
 }
 FILES = {
     *("analysis.json", "neurons.parquet", "formation.zarr", "distances.csv", "contrast.csv"),
-    *("contrast.json", "overlap.csv", "overlap.json", "verdict.json"),
+    *("contrast.json", "overlap.csv", "overlap.json", "verdict.json", "tests.csv"),
+    *("reliability.csv", "overlap_by_layer.csv", "early.csv", "times.csv", "statistics.json"),
+    "formation_times.parquet",
 }
 
 
@@ -250,12 +253,40 @@ def test_reads_back_what_it_wrote(analysis: Analysis, run: Run) -> None:
         pd.testing.assert_frame_equal(again.contrasts[name].words, found.words)
         pd.testing.assert_frame_equal(again.contrasts[name].groups, found.groups)
         assert again.contrasts[name].overall == found.overall
+        assert again.contrasts[name].to_dict() == found.to_dict()
         assert str(again.contrasts[name]) == str(found)
     assert list(again.corrected) == list(analysis.corrected)
     for name, matrix in analysis.corrected.items():
         xr.testing.assert_identical(again.corrected[name], matrix)
     xr.testing.assert_identical(again.overlap.matrix, analysis.overlap.matrix)
     assert again.overlap.to_dict() == analysis.overlap.to_dict()
+    for name in ("tests", "reliability", "overlap_by_layer"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(analysis, name))
+    for name in ("table", "checkpoints"):
+        pd.testing.assert_frame_equal(getattr(again.early, name), getattr(analysis.early, name))
+    assert again.early.to_dict() == analysis.early.to_dict()
+    xr.testing.assert_identical(again.times.neurons, analysis.times.neurons)
+    pd.testing.assert_frame_equal(again.times.words, analysis.times.words)
+    assert again.times.to_dict() == analysis.times.to_dict()
+    assert again.prompt_noise == analysis.prompt_noise
+    assert str(again) == str(analysis)
+
+
+def test_the_baseline_and_the_corrected_stand_beside_everything(analysis: Analysis) -> None:
+    names = [*analysis.distances, *(f"{name} | probability_curve" for name in analysis.distances)]
+    names.remove("probability_curve | probability_curve")
+    assert list(analysis.contrasts) == names
+    assert list(dict.fromkeys(analysis.tests["distance"])) == names
+    assert list(analysis.reliability["distance"]) == names
+
+
+def test_what_is_printed_says_what_the_verdict_rests_on(analysis: Analysis) -> None:
+    text = " ".join(str(analysis).split())
+    for limit in VerdictRule().limits:
+        assert " ".join(limit.split()) in text
+    for part in ("mean of groups", "repeats", "prompts by themselves", "half-rise", "leverage"):
+        assert part in text
+    assert max(map(len, str(analysis).splitlines())) <= 80
 
 
 def test_files(analysis: Analysis, run: Run) -> None:
@@ -297,9 +328,21 @@ def test_a_group_of_one_word_survives_the_files(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", scores(groups=groups))
     found = analyse(run, permutations=9)
     again = load_analysis(run)
+    assert str(again) == str(found)
     for name, one in found.contrasts.items():
         assert again.contrasts[name].to_dict() == one.to_dict()
         pd.testing.assert_frame_equal(again.contrasts[name].words, one.words)
+
+
+def test_one_prompt_and_one_checkpoint_leave_things_undefined_and_survive(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", scores(prompts=1, checkpoints=1))
+    found = analyse(run, permutations=9)
+    again = load_analysis(run)
+    assert found.reliability.empty
+    assert again.reliability.empty
+    assert "nan" not in str(found)
+    assert str(again) == str(found)
+    assert "one prompt" in " ".join(found.notes)
 
 
 def test_distances_asked_for_and_the_baseline(data: xr.Dataset) -> None:

@@ -174,6 +174,15 @@ def test_numbers_are_those_of_the_analysis(page: Page, analysis: Analysis) -> No
     for found in analysis.verdicts.values():
         assert f"{found.low:.3f} to {found.high:.3f}" in cells
     assert f"{analysis.overlap.within:.1f}" in cells
+    for row in analysis.tests.dropna().to_dict("records"):
+        assert f"{row['statistic']:.2f}".replace("-", "−") + f" ({row['p']:.3f})" in cells
+    for row in analysis.early.checkpoints.to_dict("records"):
+        assert f"{100 * row['own'] / analysis.k:.1f} %" in cells
+    for row in analysis.reliability.to_dict("records"):
+        assert f"{row['reliability']:.2f}" in cells
+    overall = analysis.contrasts["emd"].overall
+    assert f"{overall['auc']:.3f} ± {overall['auc_se']:.3f}" in cells
+    assert f"{analysis.times.order:.2f}".replace("-", "−") in page.text
     assert f"share {analysis.overlap.expected:.1f}" in page.text
 
 

@@ -7,18 +7,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from kntrace.analysis.corrected import corrected_distances
 from kntrace.analysis.covariates import find_covariates
 from kntrace.analysis.files import read_analysis, write_analysis
+from kntrace.analysis.matrices import BASELINE, distance_matrices
+from kntrace.analysis.prompt_noise import prompt_noise
+from kntrace.analysis.reliability import split_half
 from kntrace.analysis.result import Analysis
 from kntrace.archive import Run, writing
-from kntrace.contrasts import Contrast, contrast
+from kntrace.contrasts import Contrast, contrast, matrix_tests
 from kntrace.distance import Correction, find_distance, pairwise_distances
+from kntrace.emergence import early_neurons, formation_times
 from kntrace.errors import AnalysisError
 from kntrace.formation import formation_processes
-from kntrace.overlap import neuron_overlap
+from kntrace.overlap import neuron_overlap, overlap_by_layer
 from kntrace.progress import Progress, silent
 from kntrace.selection import Selection, TopK, read_selection
 from kntrace.verdict import Verdict, VerdictRule, combine
@@ -27,8 +32,10 @@ from kntrace.wording import Averaging, read_wording, wordings_of
 __all__ = ["DEFAULT_DISTANCES", "analyse", "analyse_scores", "load_analysis"]
 
 DEFAULT_DISTANCES = ("emd", "emd_euclidean", "identity", "probability_curve")
-_BASELINE = "probability_curve"
 _JUDGED = "identity"
+
+# Scores are read eight times and more: where they are small they are read once, and held.
+_HELD = 256 * 2**20
 
 # The paper's number, but never more than one neuron in forty of a small model.
 _MOST, _ONE_IN = 1000, 40
@@ -89,9 +96,14 @@ def analyse(
 
     Notes
     -----
-    Writes `neurons.parquet`, `formation.zarr`, `distances.csv`, `contrast.csv`,
-    `contrast.json`, `overlap.csv`, `overlap.json`, `verdict.json` and, last of all,
-    `analysis.json`, which says from which run and with which arguments the others were made.
+    Writes `neurons.parquet`, `formation.zarr`, `formation_times.parquet`, `distances.csv`,
+    `contrast.csv`, `contrast.json`, `tests.csv`, `reliability.csv`, `overlap.csv`,
+    `overlap.json`, `overlap_by_layer.csv`, `early.csv`, `times.csv`, `statistics.json`,
+    `verdict.json` and, last of all, `analysis.json`, which says from which run and with which
+    arguments the others were made.
+
+    With W words, time goes with W² for the distances, and with permutations x W² for every
+    test; reliability and prompt noise take 40 words at most.
     """
     run.require_complete()
     found = analyse_scores(
@@ -145,6 +157,7 @@ def analyse_scores(
     """
     names, given = _wanted(distances), find_covariates(covariates, scores)
     members = {name: tuple(words) for name, words in (groups or _groups_of(scores)).items()}
+    scores = scores.compute() if scores["score"].nbytes <= _HELD else scores
     neurons = scores.sizes["layer"] * scores.sizes["neuron"]
     selection = _selection(k, select, averaging, neurons)
     tests = {"permutations": permutations, "seed": seed}
@@ -152,17 +165,12 @@ def analyse_scores(
     chosen = selection.choose(scores)
     _refuse_empty(chosen)
     formation = formation_processes(scores, chosen, progress=progress)
-    matrices = {
-        name: pairwise_distances(
-            formation if find_distance(name).needs == "formation" else scores,
-            name,
-            progress=progress,
-            workers=workers,
-        )
-        for name in names
-    }
-    corrected, left_out = corrected_distances(matrices, given)
+    matrices = distance_matrices(scores, formation, names, progress, workers)
+    corrected, uncorrected = corrected_distances(matrices, given)
     verdicts, notes = _verdicts(scores, members, matrices, progress)
+    compared = matrices | corrected
+    probability = read_wording(scores).probability()
+    reliability, left_out = split_half(scores, names, int(chosen.attrs["k"]), progress=progress)
     return Analysis(
         run=None,
         groups=members,
@@ -171,16 +179,22 @@ def analyse_scores(
         selection=selection.spec,
         permutations=permutations,
         seed=seed,
-        probability=read_wording(scores).probability(),
+        probability=probability,
         neurons=chosen,
         formation=formation,
         distances=matrices,
         corrected=corrected,
-        contrasts=_contrasts(matrices | corrected, members, permutations, seed, progress),
+        contrasts=_contrasts(compared, members, tests, progress),
+        tests=_matrix_tests(compared, members, tests, progress),
+        reliability=reliability,
+        prompt_noise=prompt_noise(scores, members, seed=seed, progress=progress),
         overlap=neuron_overlap(chosen, members, total_neurons=neurons, **tests),
+        overlap_by_layer=overlap_by_layer(chosen, members, **tests),
+        early=early_neurons(scores, chosen, progress=progress, **tests),
+        times=formation_times(formation, probability, **tests),
         verdict=combine(verdicts),
         verdicts=verdicts,
-        notes=(*notes, *left_out),
+        notes=(*notes, *uncorrected, *left_out),
     )
 
 
@@ -229,7 +243,7 @@ def _wanted(distances: Sequence[str] | None) -> list[str]:
     """Names of the distances asked for, the baseline among them, each once."""
     if isinstance(distances, str):
         distances = [distances]
-    names = DEFAULT_DISTANCES if distances is None else (*distances, _BASELINE)
+    names = DEFAULT_DISTANCES if distances is None else (*distances, BASELINE)
     return list(dict.fromkeys(find_distance(name).name for name in names))
 
 
@@ -245,17 +259,32 @@ def _groups_of(scores: xr.Dataset) -> dict[str, tuple[str, ...]]:
 def _contrasts(
     matrices: Mapping[str, xr.DataArray],
     groups: Mapping[str, Sequence[str]],
-    permutations: int,
-    seed: int,
+    tests: Mapping[str, int],
     progress: Progress,
 ) -> dict[str, Contrast]:
     """Contrast every distance as it is, and corrected."""
     contrasts = {}
     for done, (name, matrix) in enumerate(matrices.items()):
         progress("contrast", done, len(matrices), name)
-        contrasts[name] = contrast(matrix, groups, permutations=permutations, seed=seed)
+        contrasts[name] = contrast(matrix, groups, **tests)
     progress("contrast", len(matrices), len(matrices))
     return contrasts
+
+
+def _matrix_tests(
+    matrices: Mapping[str, xr.DataArray],
+    groups: Mapping[str, Sequence[str]],
+    tests: Mapping[str, int],
+    progress: Progress,
+) -> pd.DataFrame:
+    """The tests of ecology on every distance, each beside the baseline."""
+    parts = []
+    for done, (name, matrix) in enumerate(matrices.items()):
+        progress("matrix tests", done, len(matrices), name)
+        found = matrix_tests(matrix, groups, matrices[BASELINE], **tests)
+        parts.append(found.assign(distance=name)[["distance", *found]])
+    progress("matrix tests", len(matrices), len(matrices))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _verdicts(

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import xarray as xr
 
+from kntrace.analysis.matrices import BASELINE
 from kntrace.distance import Correction, HubCorrection, PairCovariate, correct
 
 __all__ = ["corrected_distances"]
 
-_BASELINE = "probability_curve"
 # With fewer words a word effect each leaves nothing.
 _WORDS_FOR_EFFECTS = 4
 
@@ -41,17 +41,17 @@ def corrected_distances(
     AnalysisError
         If a covariate does not know a word, or if there are too few words for all covariates.
     """
-    curves = PairCovariate(_BASELINE, matrices[_BASELINE], "the curves of P(answer)")
+    curves = PairCovariate(BASELINE, matrices[BASELINE], "the curves of P(answer)")
     sets: list[tuple[Correction, ...]] = [(curves,)]
     notes: tuple[str, ...] = ()
-    if matrices[_BASELINE].sizes["word"] >= _WORDS_FOR_EFFECTS:
+    if matrices[BASELINE].sizes["word"] >= _WORDS_FOR_EFFECTS:
         sets.append((HubCorrection(),))
     else:
         notes = ("word effects were not taken out: there are too few words",)
     sets += [(covariate,) for covariate in covariates]
     if covariates:
         sets.append((curves, *covariates))
-    plain = [matrix for name, matrix in matrices.items() if name != _BASELINE]
+    plain = [matrix for name, matrix in matrices.items() if name != BASELINE]
     # By correction first, then by distance: tables that list them keep the old ones in front.
     found = [correct(matrix, *chosen) for chosen in sets for matrix in plain]
     return {str(matrix.attrs["distance"]): matrix for matrix in found}, notes

@@ -15,27 +15,34 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from kntrace.analysis import tables
+from kntrace.analysis.prompt_noise import PromptNoise
 from kntrace.analysis.result import Analysis
 from kntrace.archive import Run, load_array, save_array
 from kntrace.archive.folder import ANALYSIS, write_failure
+from kntrace.emergence import formation_times
 from kntrace.errors import AnalysisError
 from kntrace.verdict import MEASURED_ON, Verdict, VerdictRule
 from kntrace.wording import read_wording
 
 __all__ = ["read_analysis", "run_identity", "write_analysis"]
 
-FORMAT = 1
+FORMAT = 2
 
 _HEAD = "analysis.json"
 _NEURONS, _FORMATION = "neurons.parquet", "formation.zarr"
 _DISTANCES, _OVERLAP = "distances.csv", "overlap.csv"
 _CONTRASTS, _CONTRASTS_JSON = "contrast.csv", "contrast.json"
 _OVERLAP_JSON, _VERDICT = "overlap.json", "verdict.json"
+_TESTS, _RELIABILITY, _STATISTICS = "tests.csv", "reliability.csv", "statistics.json"
+_BY_LAYER, _EARLY = "overlap_by_layer.csv", "early.csv"
+_TIMES, _NEURON_TIMES = "times.csv", "formation_times.parquet"
 _FILES = (
-    *(_NEURONS, _DISTANCES, _CONTRASTS, _CONTRASTS_JSON),
-    *(_OVERLAP, _OVERLAP_JSON, _VERDICT),
+    *(_NEURONS, _DISTANCES, _CONTRASTS, _CONTRASTS_JSON, _TESTS, _RELIABILITY),
+    *(_OVERLAP, _OVERLAP_JSON, _BY_LAYER, _EARLY, _TIMES, _NEURON_TIMES),
+    *(_STATISTICS, _VERDICT),
 )
 
 _ANEW = "Analyse the run again with `kntrace analyse`."
@@ -57,20 +64,27 @@ def write_analysis(run: Run, analysis: Analysis) -> Path:
         If they cannot be written.
     """
     folder = run.path / ANALYSIS
-    pairs, overlap = (
-        tables.pair_table(analysis.distances | analysis.corrected),
-        tables.overlap_table(analysis.overlap),
-    )
     writers: dict[str, Callable[[Path], object]] = {
-        _NEURONS: lambda path: tables.neuron_table(analysis.neurons).to_parquet(path, index=False),
-        _DISTANCES: lambda path: pairs.to_csv(path, index=False, lineterminator="\n"),
-        _CONTRASTS: lambda path: tables.contrast_table(analysis.contrasts).to_csv(
-            path, index=False, lineterminator="\n"
+        _NEURONS: _parquet(tables.neuron_table(analysis.neurons)),
+        _DISTANCES: _csv(tables.pair_table(analysis.distances | analysis.corrected)),
+        _CONTRASTS: _csv(tables.contrast_table(analysis.contrasts)),
+        _TESTS: _csv(analysis.tests),
+        _RELIABILITY: _csv(analysis.reliability),
+        _BY_LAYER: _csv(analysis.overlap_by_layer),
+        _EARLY: _csv(tables.early_table(analysis.early)),
+        _TIMES: _csv(analysis.times.words),
+        _NEURON_TIMES: _parquet(tables.neuron_times(analysis.neurons, analysis.times)),
+        _STATISTICS: _json(
+            {
+                "early": analysis.early.to_dict(),
+                "times": analysis.times.to_dict(),
+                "prompt_noise": analysis.prompt_noise.to_dict(),
+            }
         ),
         _CONTRASTS_JSON: _json(
             {name: found.to_dict() for name, found in analysis.contrasts.items()}
         ),
-        _OVERLAP: lambda path: overlap.to_csv(path, index=False, lineterminator="\n"),
+        _OVERLAP: _csv(tables.overlap_table(analysis.overlap)),
         _OVERLAP_JSON: _json(analysis.overlap.to_dict()),
         _VERDICT: _json(_verdict_entries(analysis)),
     }
@@ -94,23 +108,31 @@ def read_analysis(run: Run) -> Analysis:
     groups = {name: tuple(words) for name, words in run.study.groups.items()}
     words = [word.text for word in run.study.words]
     labels = [word.group for word in run.study.words]
-    verdict = _read_json(folder / _VERDICT)
+    verdict, statistics = _read_json(folder / _VERDICT), _read_json(folder / _STATISTICS)
+    probability = read_wording(scores, head["wording"]).probability()
+    formation = load_array(folder / _FORMATION)
+    tests = {name: head[name] for name in ("permutations", "seed")}
     return Analysis(
         run=run,
         groups=groups,
         wording=head["wording"],
         k=head["k"],
-        permutations=head["permutations"],
-        seed=head["seed"],
-        probability=read_wording(scores, head["wording"]).probability(),
+        **tests,
+        probability=probability,
         neurons=tables.read_neurons(folder / _NEURONS, words, labels, head["neurons"]),
-        formation=load_array(folder / _FORMATION),
+        formation=formation,
         distances=tables.read_pairs(folder / _DISTANCES, words, labels, head["distances"]),
         corrected=tables.read_pairs(folder / _DISTANCES, words, labels, head.get("corrected", {})),
         contrasts=tables.read_contrasts(folder / _CONTRASTS, _read_json(folder / _CONTRASTS_JSON)),
+        tests=tables.read_table(folder / _TESTS, counts=("permutations",)),
+        reliability=tables.read_table(folder / _RELIABILITY, counts=("words", "pairs")),
+        prompt_noise=PromptNoise.from_dict(statistics["prompt_noise"]),
         overlap=tables.read_overlap(
             folder / _OVERLAP, words, labels, _read_json(folder / _OVERLAP_JSON)
         ),
+        overlap_by_layer=tables.read_table(folder / _BY_LAYER, counts=("layer",)),
+        early=tables.read_early(folder / _EARLY, statistics["early"]),
+        times=formation_times(formation, probability, **tests),
         verdict=Verdict.from_dict(verdict["verdict"]),
         verdicts={name: Verdict.from_dict(entry) for name, entry in verdict["wordings"].items()},
         notes=tuple(head["notes"]),
@@ -170,7 +192,7 @@ def _verdict_entries(analysis: Analysis) -> dict[str, Any]:
         "wordings": {name: found.to_dict() for name, found in analysis.verdicts.items()},
         "rule": asdict(rule),
         "measured_on": MEASURED_ON,
-        "measured": [asdict(row) for row in rule.measured],
+        "measured": [{**asdict(row), "yes_interval": row.yes_interval} for row in rule.measured],
         "limits": list(rule.limits),
     }
 
@@ -179,6 +201,14 @@ def _replace(path: Path, write: Callable[[Path], object]) -> None:
     partial = path.with_name(path.name + ".partial")
     write(partial)
     partial.replace(path)
+
+
+def _csv(table: pd.DataFrame) -> Callable[[Path], object]:
+    return lambda path: table.to_csv(path, index=False, lineterminator="\n")
+
+
+def _parquet(table: pd.DataFrame) -> Callable[[Path], object]:
+    return lambda path: table.to_parquet(path, index=False)
 
 
 def _json(content: Mapping[str, Any]) -> Callable[[Path], object]:

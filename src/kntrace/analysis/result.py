@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import pandas as pd
 import xarray as xr
 
+from kntrace.analysis.prompt_noise import PromptNoise
 from kntrace.archive import Run
 from kntrace.contrasts import Contrast
+from kntrace.emergence import Early, FormationTimes
 from kntrace.overlap import Overlap
-from kntrace.verdict import Verdict
+from kntrace.verdict import Verdict, account
 
 __all__ = ["Analysis"]
 
-_LABEL = 38
+_ALPHA = 0.05
+_NAMED = 8
+_LABEL = 32
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,8 +49,20 @@ class Analysis:
         By name, (word, other_word), see `pairwise_distances`.
     contrasts
         By name: one for every distance, and one for every corrected one.
+    tests
+        One row a distance, corrected ones included, and test of `kntrace.contrasts.MATRIX_TESTS`.
+    reliability
+        One row a distance: how well it repeats, see `kntrace.analysis.reliability`.
+    prompt_noise
+        How far the prompts by themselves move the judged distance's AUC.
     overlap
         Knowledge neurons in common, see `neuron_overlap`.
+    overlap_by_layer
+        The same by layer, see `kntrace.overlap.overlap_by_layer`.
+    early
+        How early a word's final neurons can be told, see `kntrace.emergence`.
+    times
+        When neurons and answers half-rise, see `kntrace.emergence`.
     verdict
         Of all wordings together.
     verdicts
@@ -70,7 +88,13 @@ class Analysis:
     formation: xr.DataArray
     distances: dict[str, xr.DataArray]
     contrasts: dict[str, Contrast]
+    tests: pd.DataFrame
+    reliability: pd.DataFrame
+    prompt_noise: PromptNoise
     overlap: Overlap
+    overlap_by_layer: pd.DataFrame
+    early: Early
+    times: FormationTimes
     verdict: Verdict
     verdicts: dict[str, Verdict]
     notes: tuple[str, ...] = ()
@@ -79,24 +103,40 @@ class Analysis:
 
     def __str__(self) -> str:
         first = next(iter(self.contrasts.values()))
+        notes = [f"note: {note}" for note in self.notes]
+        neurons = [str(self.overlap), _layers(self.overlap_by_layer), str(self.early)]
+        return "\n".join(
+            [
+                *(str(first), "", *self._distances(), str(self.prompt_noise), ""),
+                *(*neurons, str(self.times), *notes, ""),
+                account(self.verdict, self.verdicts),
+            ]
+        )
+
+    def _distances(self) -> list[str]:
+        """One line a distance, with what is needed beside it."""
         lines = _under_their_distance(self.contrasts)
         width = max(len(shown) for shown, _ in lines)
-        head = f"{'distance':<{width}} {'AUC':>7} {'chance':>7} {'p':>6} {'above':>8} {'chance':>8}"
+        repeats = self.reliability.set_index("distance")["reliability"].to_dict()
+        head = (
+            f"{'distance':<{width}} {'AUC':>5} {'±':>5} {'chance':>6} {'p':>5}"
+            f" {'above':>6} {'chance':>6} {'repeats':>7}"
+        )
         rows = [
-            f"{shown:<{width}} {row['auc']:>7.3f} {row['auc_chance']:>7.3f} {row['p']:>6.3f}"
-            f" {row['share_above']:>8.1%} {row['chance']:>8.1%}"
-            for shown, row in ((shown, self.contrasts[name].overall) for shown, name in lines)
+            f"{shown:<{width}} {row['auc']:>5.3f} {_or_dash(row['auc_se'], '.3f'):>5}"
+            f" {row['auc_chance']:>6.3f}"
+            f" {row['p']:>5.3f} {row['share_above']:>6.1%} {row['chance']:>6.1%}"
+            f" {_or_dash(repeats.get(name, math.nan), '.2f'):>7}"
+            for shown, name, row in ((*line, self.contrasts[line[1]].overall) for line in lines)
         ]
         rule = "─" * len(head)
-        table = [rule, head, rule, *rows, rule]
-        legend = [
+        legend = (
             "probability_curve: the baseline, which knows only when a word was learnt;",
             "| probability_curve: with its ranks regressed out; | hub: without word effects",
-        ]
-        notes = [f"note: {note}" for note in self.notes]
-        return "\n".join(
-            [str(first), "", *table, *legend, "", str(self.overlap), *notes, "", str(self.verdict)]
+            "±: standard error (jackknife over words); repeats: split-half reliability over",
+            "prompts (Spearman-Brown); PERMANOVA and others are in analysis/tests.csv",
         )
+        return [rule, head, rule, *rows, rule, *legend]
 
     def __repr__(self) -> str:
         return (
@@ -119,3 +159,16 @@ def _under_their_distance(contrasts: Mapping[str, Contrast]) -> list[tuple[str, 
 def _clipped(text: str) -> str:
     """Short enough for a line of 80 columns."""
     return text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…"
+
+
+def _or_dash(value: float, form: str) -> str:
+    return "–" if math.isnan(value) else format(value, form)
+
+
+def _layers(table: pd.DataFrame) -> str:
+    """The layers in which words of one group have more neurons in common than others."""
+    found = table[table["p_holm"] <= _ALPHA]["layer"].tolist()
+    named = ", ".join(map(str, found[:_NAMED])) + (", …" if len(found) > _NAMED else "")
+    return f"more in common within groups in {len(found)} of {len(table)} layers" + (
+        f": {named} (Holm)" if found else " (Holm)"
+    )

@@ -12,23 +12,28 @@ import pandas as pd
 import xarray as xr
 
 from kntrace.contrasts import Contrast
+from kntrace.emergence import EARLY_COLUMNS, Early, FormationTimes
 from kntrace.overlap import Overlap
 
 __all__ = [
     "contrast_table",
+    "early_table",
     "neuron_table",
+    "neuron_times",
     "overlap_table",
     "pair_table",
     "read_contrasts",
+    "read_early",
     "read_neurons",
     "read_overlap",
     "read_pairs",
+    "read_table",
 ]
 
 _PAIR = ("word", "group", "other_word", "other_group")
-_LEVELS = ("overall", "group", "word")
+_LEVELS = ("overall", "macro", "group", "word")
 # Columns of text: a word may be called "NA" or "1984", and stays that.
-_TEXT = (*_PAIR, "distance", "level", "name")
+_TEXT = (*_PAIR, "distance", "level", "name", "test", "checkpoint")
 
 
 def neuron_table(chosen: xr.Dataset) -> pd.DataFrame:
@@ -106,13 +111,15 @@ def read_overlap(
 
 
 def contrast_table(contrasts: Mapping[str, Contrast]) -> pd.DataFrame:
-    """One row per distance and overall, group or word."""
+    """One row per distance and overall, mean over groups, group or word."""
     parts = []
     for distance, found in contrasts.items():
-        overall = pd.DataFrame([{"name": "all", "words": len(found.words), **found.overall}])
+        size = {"words": len(found.words)}
+        overall = pd.DataFrame([{"name": "all", **size, **found.overall}])
+        macro = pd.DataFrame([{"name": "mean of groups", **size, **found.macro}])
         groups = found.groups.rename(columns={"group": "name"})
         words = found.words.rename(columns={"word": "name"})
-        for level, part in zip(_LEVELS, (overall, groups, words), strict=True):
+        for level, part in zip(_LEVELS, (overall, macro, groups, words), strict=True):
             parts.append(part.assign(distance=distance, level=level))
     table = pd.concat(parts, ignore_index=True)
     first = ["distance", "level", "name", "group"]
@@ -126,19 +133,50 @@ def read_contrasts(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> dict
     table = _read_csv(path)
     contrasts = {}
     for distance, entry in entries.items():
-        overall, groups, words = (
+        overall, macro, groups, words = (
             table[(table["distance"] == distance) & (table["level"] == level)] for level in _LEVELS
         )
         contrasts[distance] = Contrast(
             distance=distance,
             words=_columns(words, {"name": "word"}, Contrast.WORD_COLUMNS),
             groups=_columns(groups, {"group": "", "name": "group"}, Contrast.GROUP_COLUMNS),
-            overall=_row(_columns(overall, {}, Contrast.GROUP_COLUMNS[2:])),
+            overall=_row(_columns(overall, {}, ("above", "others", *Contrast.MEASURES))),
+            macro=_row(_columns(macro, {}, Contrast.MEASURES)),
             permutations=entry["permutations"],
             seed=entry["seed"],
             notes=tuple(entry["notes"]),
         )
     return contrasts
+
+
+def neuron_times(chosen: xr.Dataset, times: FormationTimes) -> pd.DataFrame:
+    """One row per word and rank: which neuron it is, and its half-rise among the checkpoints."""
+    table = neuron_table(chosen).drop(columns="score")
+    return table.assign(half_rise=times.neurons.transpose("word", "rank").values.ravel())
+
+
+def early_table(early: Early) -> pd.DataFrame:
+    """One row per word and checkpoint, then one per checkpoint over all words."""
+    over = early.checkpoints.assign(level="overall", word="", group="")
+    table = pd.concat([early.table.assign(level="word"), over], ignore_index=True)
+    return table[["level", *(name for name in table if name != "level")]]
+
+
+def read_early(path: Path, entries: Mapping[str, Any]) -> Early:
+    """Read `early_table` back, with what `Early.to_dict` says beside it."""
+    table = _read_csv(path)
+    words, over = (table[table["level"] == level] for level in ("word", "overall"))
+    columns = ["checkpoint", "own", "same_group", "other_groups", "p"]
+    return Early(
+        table=words[list(EARLY_COLUMNS)].astype({"own": np.int64}).reset_index(drop=True),
+        checkpoints=over[columns].reset_index(drop=True),
+        **entries,
+    )
+
+
+def read_table(path: Path, *, counts: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a table that was written as it is; `counts` are columns of whole numbers."""
+    return _read_csv(path).astype(dict.fromkeys(counts, np.int64))
 
 
 def _columns(table: pd.DataFrame, names: Mapping[str, str], columns: Sequence[str]) -> pd.DataFrame:

@@ -133,7 +133,7 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
         "answer": analysis.verdict.answer,
         "headline": prose.HEADLINES[analysis.verdict.answer],
         "reason": prose.sentence(analysis.verdict.reason),
-        "facts": prose.facts(analysis.verdict),
+        "facts": prose.facts(analysis.verdict, rule),
         "meaning": prose.meaning(analysis.verdict),
         "cautions": cautions(run, analysis),
         "limits": rule.limits,
@@ -145,8 +145,13 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
             for name, found in analysis.contrasts.items()
             if name in analysis.distances
         },
+        "matrix_tests": tables.matrix_tests(analysis),
         "overlap": tables.overlap(analysis),
         "causes": found,
+        "overlap_by_layer": tables.overlap_by_layer(analysis),
+        "early": tables.early(analysis),
+        "times": prose.times(analysis.times),
+        "noise": prose.noise(analysis),
         "words": tables.words(analysis),
         "methods": prose.methods(run, analysis),
         "references": prose.REFERENCES,

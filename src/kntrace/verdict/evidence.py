@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from scipy.stats import binomtest
+
 __all__ = ["LIMITS", "MEASURED", "MEASURED_ON", "Measured"]
 
 
@@ -27,6 +29,15 @@ class Measured:
     yes: int
     no: int
     cannot_tell: int
+
+    @property
+    def yes_interval(self) -> tuple[float, float]:
+        """Exact 95 % interval (Clopper and Pearson) of the rate of "yes".
+
+        Where groups mean nothing that is the rate of false alarms, elsewhere the power.
+        """
+        found = binomtest(self.yes, self.suites).proportion_ci(0.95, method="exact")
+        return float(found.low), float(found.high)
 
 
 MEASURED_ON = (
