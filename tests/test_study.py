@@ -616,7 +616,8 @@ BOMBS: dict[str, tuple[str, str]] = {
     "blank lines": ("\n" * (10 * _MB), "the file is empty"),
     "entries": ("groups:\n" + "- a\n" * 2_500_000, "more than 250,000 entries"),
     "JSON brackets": ("[" * 1_000_000, "nested too deeply"),
-    "JSON braces": ('{"a":' * 1_000_000, "nested too deeply"),
+    "JSON braces": ('{"a":' * 400_000, "nested too deeply"),
+    "JSON entries": ('{"a":[' + "1," * 5_000_000, "more than 1,000,000 entries"),
     "whole JSON": ('{"a":' * 500 + "1" + "}" * 500, "nested too deeply"),
 }
 

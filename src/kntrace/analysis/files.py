@@ -12,15 +12,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from kntrace.analysis import tables
 from kntrace.analysis.result import Analysis
 from kntrace.archive import Run, load_array, save_array
 from kntrace.archive.folder import ANALYSIS, write_failure
-from kntrace.errors import AnalysisError
+from kntrace.documents import parse_json, read_text
+from kntrace.errors import AnalysisError, KntraceError
 from kntrace.verdict import MEASURED_ON, Verdict, VerdictRule
 from kntrace.wording import read_wording
 
@@ -37,6 +39,8 @@ _FILES = (
     *(_NEURONS, _DISTANCES, _CONTRASTS, _CONTRASTS_JSON),
     *(_OVERLAP, _OVERLAP_JSON, _VERDICT),
 )
+
+_VERDICTS = TypeAdapter(Verdict)
 
 _ANEW = "Analyse the run again with `kntrace analyse`."
 
@@ -86,12 +90,27 @@ def write_analysis(run: Run, analysis: Analysis) -> Path:
 def read_analysis(run: Run) -> Analysis:
     """Read what `write_analysis` wrote; see `load_analysis`."""
     folder = run.path / ANALYSIS
+    try:
+        return _read_all(run, folder)
+    except KntraceError:
+        raise
+    except Exception as error:
+        # Files that say the right checksums of one another, and are of some other make.
+        raise AnalysisError(
+            f"not what `kntrace analyse` writes ({type(error).__name__}: {error})",
+            where=folder,
+            fix=_ANEW,
+        ) from error
+
+
+def _read_all(run: Run, folder: Path) -> Analysis:
     head = _read_head(run, folder)
     scores = run.scores
     groups = {name: tuple(words) for name, words in run.study.groups.items()}
     words = [word.text for word in run.study.words]
     labels = [word.group for word in run.study.words]
     verdict = _read_json(folder / _VERDICT)
+    sizes = {"word": len(words), "rank": head["k"], "checkpoint": len(run.suite)}
     return Analysis(
         run=run,
         groups=groups,
@@ -100,15 +119,15 @@ def read_analysis(run: Run) -> Analysis:
         permutations=head["permutations"],
         seed=head["seed"],
         probability=read_wording(scores, head["wording"]).probability(),
-        neurons=tables.read_neurons(folder / _NEURONS, words, labels, head["neurons"]),
-        formation=load_array(folder / _FORMATION),
+        neurons=tables.read_neurons(folder / _NEURONS, words, labels, head["k"], head["neurons"]),
+        formation=load_array(folder / _FORMATION, sizes),
         distances=tables.read_pairs(folder / _DISTANCES, words, labels, head["distances"]),
         contrasts=tables.read_contrasts(folder / _CONTRASTS, _read_json(folder / _CONTRASTS_JSON)),
         overlap=tables.read_overlap(
             folder / _OVERLAP, words, labels, _read_json(folder / _OVERLAP_JSON)
         ),
-        verdict=Verdict.from_dict(verdict["verdict"]),
-        verdicts={name: Verdict.from_dict(entry) for name, entry in verdict["wordings"].items()},
+        verdict=_read_verdict(verdict["verdict"]),
+        verdicts={name: _read_verdict(entry) for name, entry in verdict["wordings"].items()},
         notes=tuple(head["notes"]),
     )
 
@@ -127,9 +146,16 @@ def _read_head(run: Run, folder: Path) -> dict[str, Any]:
             expected=f"format {FORMAT}",
             fix=_ANEW,
         )
-    if head["run"] != run_identity(run):
+    if head.get("run") != run_identity(run):
         raise AnalysisError(
             "an analysis of another run, or of other weights", where=folder, fix=_ANEW
+        )
+    _Head.model_validate(head)
+    if head["k"] > run.layers * run.width:
+        raise AnalysisError(
+            f"{head['k']:,} knowledge neurons a word, of {run.layers * run.width:,}",
+            where=path,
+            fix=_ANEW,
         )
     for name in _FILES:
         if not (folder / name).is_file() or _digest(folder / name) != head["files"][name]:
@@ -178,18 +204,37 @@ def _json(content: Mapping[str, Any]) -> Callable[[Path], object]:
     return lambda path: path.write_text(text, encoding="utf-8", newline="\n")
 
 
+class _Head(BaseModel):
+    """What is relied on of `analysis.json`."""
+
+    model_config = ConfigDict(strict=True)
+
+    wording: str
+    k: Annotated[int, Field(gt=0)]
+    permutations: int
+    seed: int
+    distances: dict[str, dict[str, Any]]
+    neurons: dict[str, Any]
+    notes: list[str]
+    files: dict[str, str]
+
+
+def _read_verdict(entries: Mapping[str, Any]) -> Verdict:
+    # A number that is none is noticed here, not where it is printed.
+    return _VERDICTS.validate_python(Verdict.from_dict(entries).to_dict())
+
+
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AnalysisError(f"cannot be read: {error}", where=path, fix=_ANEW) from None
+    text = read_text(path, AnalysisError, what="a file of an analysis")
+    content = parse_json(text, str(path), AnalysisError)
     if not isinstance(content, dict):
         raise AnalysisError("no table of entries", where=path, fix=_ANEW)
     return content
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _plain(attrs: Mapping[Any, Any]) -> dict[str, Any]:

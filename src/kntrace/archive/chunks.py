@@ -8,23 +8,27 @@ as the `crc32c` codec of zarr 3 defines, so that damage is found without decompr
 from __future__ import annotations
 
 import re
+import stat
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
-from numcodecs.zstd import Zstd
 from zarr.storage import LocalStore
 
+from kntrace.archive.bounded import LARGEST_CHUNK, decompress, most_compressed
 from kntrace.archive.folder import names
+from kntrace.archive.plain import read_plain
 from kntrace.archive.variables import BLOCK_VARIABLES, VARIABLES
 from kntrace.errors import RunError
 
-__all__ = ["CheckedStore", "chunk_name", "existing", "intact", "read_chunk"]
+__all__ = ["CheckedStore", "chunk_name", "existing", "intact", "read_chunk", "unpack"]
 
 _CHECKSUM_BYTES = 4
 _CHUNK = re.compile(r"c((?:\.\d+)+)")
+_LARGEST_FILE = most_compressed(LARGEST_CHUNK)
 # The same with the array it belongs to, also for arrays whose chunks lie in nested folders.
 _KEY = re.compile(r"(.+)/(c(?:[./]\d+)*)")
 
@@ -71,7 +75,7 @@ def passes(data: bytes) -> bool:
 def intact(chunk: Path) -> bool:
     """Whether the file `chunk` can be read and passes its checksum."""
     try:
-        return passes(chunk.read_bytes())
+        return passes(read_plain(chunk, _LARGEST_FILE))
     except OSError:
         return False
 
@@ -90,14 +94,26 @@ def read_chunk(
         If the chunk is damaged or not there.
     """
     name = chunk_name(variable, *index)
-    try:
-        data = (scores / variable / name).read_bytes()
-    except OSError:
-        data = b""
-    if not passes(data):
-        raise _damaged(name, variable, scores)
     numbers = np.dtype(VARIABLES[variable].dtype).newbyteorder("<")
-    return np.frombuffer(Zstd().decode(data[:-_CHECKSUM_BYTES]), dtype=numbers).reshape(shape)
+    size = prod(shape) * numbers.itemsize
+    try:
+        return unpack(scores / variable / name, size).view(numbers).reshape(shape)
+    except (OSError, ValueError, RuntimeError):
+        raise _damaged(name, variable, scores) from None
+
+
+def unpack(chunk: Path, size: int) -> npt.NDArray[np.uint8]:
+    """Read the file `chunk` of `size` bytes before they were compressed.
+
+    Raises
+    ------
+    OSError, ValueError, RuntimeError
+        If it cannot be read, is damaged, or holds more.
+    """
+    data = read_plain(chunk, most_compressed(size))
+    if not passes(data):
+        raise ValueError("the checksum differs")
+    return decompress(data[:-_CHECKSUM_BYTES], size)
 
 
 def _damaged(chunk: str, variable: str, where: Path) -> RunError:
@@ -118,6 +134,7 @@ class CheckedStore(LocalStore):
 
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
         """Read one object; raises `RunError` if it is a chunk that fails its checksum."""
+        self._refuse_unplain(key)
         data = await super().get(key, prototype, byte_range)
         match = _KEY.fullmatch(key)
         if data is None or byte_range is not None or match is None:
@@ -125,6 +142,16 @@ class CheckedStore(LocalStore):
         if not passes(data.to_bytes()):
             raise _damaged(match[2], match[1], self.root)
         return data
+
+    def _refuse_unplain(self, key: str) -> None:
+        """Refuse what no writer of kntrace leaves: links, pipes, files without end."""
+        try:
+            found = (self.root / key).lstat()
+        except OSError:
+            return
+        if stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST_FILE:
+            return
+        raise RunError("is not an ordinary file of a size that it may have", where=self.root / key)
 
 
 def block_chunks(scores: Path, checkpoint: int, word: int) -> list[Path]:

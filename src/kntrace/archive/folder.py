@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from kntrace.archive.plain import refuse_links
 from kntrace.errors import RunError
 
 try:
@@ -57,7 +58,10 @@ def write_text(path: Path, text: str) -> None:
     """
     partial = path.with_name(path.name + _PARTIAL)
     try:
-        partial.write_text(text, encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):
@@ -143,6 +147,7 @@ def writing(path: Path) -> Iterator[None]:
         If another process holds it, if it cannot be written, or if it is something else.
     """
     made = claim_folder(usable(path))
+    refuse_links(path, depth=2)
     lock = path / _LOCK
     held = _acquire(lock)
     try:
@@ -165,7 +170,7 @@ def _acquire(lock: Path) -> int:
         )
     while True:
         try:
-            held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except OSError as error:
             raise write_failure(lock.parent, error) from error
         try:
@@ -213,7 +218,7 @@ def remove_leftovers(path: Path) -> None:
             for name in names(folder):
                 if not name.endswith(_PARTIAL):
                     continue
-                if (folder / name).is_dir():
+                if (folder / name).is_dir() and not (folder / name).is_symlink():
                     shutil.rmtree(folder / name)
                 else:
                     (folder / name).unlink()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kntrace.documents import parse_json, read_text
+from kntrace.errors import SuiteError
 from kntrace.suite import hub
 from kntrace.suite.model import CONFIG, Checkpoint
 
@@ -128,8 +129,9 @@ def _whole(folder: Path, names: Iterable[str]) -> bool:
     for index in _INDEXES:
         if index in names:
             try:
-                content = json.loads((folder / index).read_bytes())
+                text = read_text(folder / index, SuiteError, what="an index of weights")
+                content = parse_json(text, index, SuiteError)
                 return set(content["weight_map"].values()) <= names
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            except (SuiteError, KeyError, TypeError, AttributeError):
                 return False
     return any(pattern.fullmatch(name) for pattern in _FORMATS.values() for name in names)
