@@ -20,6 +20,8 @@ from numcodecs.zstd import Zstd
 from zarr.codecs import ZstdCodec
 from zarr.registry import register_codec
 
+from kntrace.errors import RunError
+
 __all__ = ["LARGEST_CHUNK", "decompress", "most_compressed", "opening"]
 
 LARGEST_CHUNK = 2**30
@@ -54,11 +56,17 @@ class _BoundedZstd(ZstdCodec):
         text = item.hasobject or item.kind == "T"
         size = _LARGEST_TEXT if text else count * item.itemsize
         if size > LARGEST_CHUNK:
-            raise ValueError(f"a chunk of {size:,} bytes")
-        room = decompress(chunk_bytes.as_numpy_array(), size)
+            raise RunError(f"a chunk is of {size:,} bytes", expected=f"at most {LARGEST_CHUNK:,}")
+        try:
+            room = decompress(chunk_bytes.as_numpy_array(), size)
+        except (ValueError, RuntimeError) as error:
+            raise RunError(
+                f"a chunk is damaged although its checksum is right: {error}",
+                fix="Whoever made this folder made it so. Bring it back from a copy.",
+            ) from None
         # Texts begin with how many there are, and whoever decodes them believes it.
         if text and int(room[:4].view("<u4")[0]) != count:
-            raise ValueError("another number of texts than the description says")
+            raise RunError("a chunk has another number of texts than its description says")
         return chunk_spec.prototype.buffer.from_bytes(room)
 
     async def _decode_single(self, chunk_bytes: Any, chunk_spec: Any) -> Any:

@@ -33,7 +33,7 @@ def read_plain(path: Path, most: int) -> bytes:
             raise OSError(f"{path} is no ordinary file")
         if found.st_size > most:
             raise OSError(f"{path} has {found.st_size:,} bytes, where {most:,} are the most")
-        return file.read(most)
+        return file.read(found.st_size)
 
 
 def refuse_links(folder: Path, depth: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from itertools import islice
@@ -27,6 +28,7 @@ _YAML_LIMITS = Limits(250_000, "Split the file, or write it as JSON, which is re
 _JSON_LIMITS = Limits(1_000_000, "Split the file.")
 _MOST_YAML = 16 * 2**20
 
+_INK = re.compile(r"\S")
 _LONG_LINE = 1000
 _TAG = "tag:yaml.org,2002:"
 _RESOLVER = VersionedResolver(version=(1, 2))
@@ -73,7 +75,9 @@ def parse_document(
 def _bytes(path: Path, error: type[InputError], what: str) -> bytes:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            # A file as small as it should be is not given room for the largest.
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(size if 0 < size <= MAX_BYTES else MAX_BYTES + 1)
     except FileNotFoundError:
         raise error(
             f"there is no file {str(path)!r}", expected=what, fix=nearest_path(path)
@@ -112,13 +116,19 @@ def _decode(content: bytes, name: str, error: type[InputError]) -> str:
 
 
 def each_line(text: str) -> Iterator[tuple[int, str]]:
-    """Number the lines from 1 on, without a list of them all."""
+    """Walk through the lines that are not blank, with their numbers from 1 on.
+
+    Blank ones cost next to nothing, and no list of the lines is made.
+    """
     start, number = 0, 1
-    while True:
-        end = text.find("\n", start)
-        yield number, text[start:] if end < 0 else text[start:end]
+    while (ink := _INK.search(text, start)) is not None:
+        number += text.count("\n", start, ink.start())
+        begin = max(start, text.rfind("\n", start, ink.start()) + 1)
+        end = text.find("\n", ink.start())
         if end < 0:
+            yield number, text[begin:]
             return
+        yield number, text[begin:end]
         start, number = end + 1, number + 1
 
 
@@ -219,7 +229,7 @@ def _check_yaml_text(text: str, name: str, error: type[InputError]) -> None:
         )
     for number, line in each_line(text):
         content = line.strip()
-        if not content or content.startswith(("#", "---", "%")):
+        if content.startswith(("#", "---", "%")):
             continue
         if ":" not in line and content[0] not in "{?&!":
             raise error(

@@ -42,7 +42,8 @@ def given_baseline(
             )
         return settings, None
     values = _read(baseline)
-    if values.ndim != 2 or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+    numbers = values.dtype.kind in "fiu" and values.ndim == 2 and values.size > 0
+    if not numbers or not np.isfinite(values).all():
         raise SettingsError(
             f"a baseline of shape {values.shape} and type {values.dtype}",
             expected="finite numbers, (layer, neuron)",

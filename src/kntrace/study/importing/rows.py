@@ -112,8 +112,6 @@ def json_lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     text = read_text(path, StudyError, what="a file with one JSON object a line")
     found = False
     for number, line in each_line(text):
-        if not line.strip():
-            continue
         where = f"{path}:{number}"
         try:
             entry = parse_json(line, where, StudyError)
