@@ -1,13 +1,15 @@
 """Fuzz the readers with atheris, guided by the coverage of kntrace and of its YAML reader.
 
 `python fuzz/fuzz.py` gives every reader its share of a million inputs, one after the other;
-`--reader NAME --inputs N` one reader. What is found stops that reader, and lies in --findings as
-a file: mend it, and put the file into fuzz/corpus/NAME, from where the tests read it ever after.
+`--reader NAME --inputs N` one reader, or several. What is found stops that reader, and lies in
+--findings as a file: mend it, and put the file into fuzz/corpus/NAME, from where the tests read
+it ever after.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import re
 import subprocess
@@ -31,16 +33,16 @@ _LONGEST = 2048  # bytes of an input
 def main() -> int:
     """Fuzz what was asked for, and print what came of it."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--reader", choices=SHARES)
+    options.add_argument("--reader", choices=SHARES, action="append", dest="names")
     options.add_argument("--inputs", type=int, help="in all; a million unless given")
     options.add_argument("--seed", type=int, default=1)
     options.add_argument("--findings", type=Path, default=Path("build/fuzz"))
     options.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.one:
-        _fuzz(given.reader, given.inputs, given.seed, given.findings)
+        _fuzz(given.names[0], given.inputs, given.seed, given.findings)
     total = given.inputs or 1_000_000
-    names = [given.reader] if given.reader else list(SHARES)
+    names = given.names or list(SHARES)
     whole = sum(SHARES[name] for name in names)
     given.findings.mkdir(parents=True, exist_ok=True)
     rows = []
@@ -87,10 +89,16 @@ def _fuzz(name: str, inputs: int, seed: int, findings: Path) -> None:
 
     def one(data: bytes) -> None:
         before = time.process_time()
-        readers.read(name, data)
-        took = time.process_time() - before
-        if took > 1:
-            raise TimeoutError(f"{took:.1f} s for {len(data)} bytes")
+        try:
+            readers.read(name, data)
+            took = time.process_time() - before
+            if took > 1:
+                raise TimeoutError(f"{took:.1f} s for {len(data)} bytes")
+        except BaseException:
+            found = findings / f"{name}-{hashlib.sha256(data).hexdigest()[:12]}"
+            found.write_bytes(data)
+            print(f"The input that was not read is {found}", file=sys.stderr)
+            raise
 
     work = findings / "corpus" / name
     work.mkdir(parents=True, exist_ok=True)

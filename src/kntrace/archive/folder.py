@@ -27,6 +27,7 @@ __all__ = [
     "STUDY",
     "SUITE",
     "claim_folder",
+    "force",
     "names",
     "refuse_foreign",
     "remove_leftovers",
@@ -67,6 +68,25 @@ def write_text(path: Path, text: str) -> None:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise write_failure(path, error) from error
+
+
+def force(file: Path) -> None:
+    """Wait until the file, and its name in its folder, are on the disk.
+
+    Raises
+    ------
+    RunError
+        If the disk fails.
+    """
+    try:
+        for place in (file, file.parent):
+            opened = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
+    except OSError as error:
+        raise write_failure(file, error) from error
 
 
 def write_failure(path: Path, error: OSError) -> RunError:

@@ -46,6 +46,9 @@ def run_sweep(
     ] = "float32",
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
     threads: Threads = None,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Force each block to the disk, against loss of power.")
+    ] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -76,6 +79,7 @@ def run_sweep(
             device=device,
             threads=threads,
             progress=progress,
+            sync=sync,
         )
         paths = convergence(finished, progress=progress)
     if as_json:

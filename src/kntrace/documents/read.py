@@ -26,7 +26,7 @@ MAX_BYTES = 64 * 2**20
 # The YAML reader is written in Python: this many entries take it some seconds.
 _YAML_LIMITS = Limits(250_000, "Split the file, or write it as JSON, which is read much faster.")
 _JSON_LIMITS = Limits(1_000_000, "Split the file.")
-_MOST_YAML = 16 * 2**20
+_MOST_YAML = 8 * 2**20
 
 _INK = re.compile(r"\S")
 _LONG_LINE = 1000
@@ -213,12 +213,6 @@ def _json_scalar(token: str) -> Scalar:
 
 def _check_yaml_text(text: str, name: str, error: type[InputError]) -> None:
     """Refuse early, and clearly, what the YAML reader would take long or explain badly."""
-    if len(text) > _MOST_YAML:
-        raise error(
-            f"the file is YAML of more than {_MOST_YAML // 2**20} MB",
-            where=name,
-            fix=_YAML_LIMITS.fix,
-        )
     strange = _FORBIDDEN.search(text)
     if strange is not None:
         raise error(
@@ -237,8 +231,15 @@ def _check_yaml_text(text: str, name: str, error: type[InputError]) -> None:
                 where=f"{name}:{number}",
                 expected="lines of the form `key: …`",
             )
-        return
-    raise error("the file is empty", where=f"{name}:1", expected="lines of the form `key: …`")
+        break
+    else:
+        raise error("the file is empty", where=f"{name}:1", expected="lines of the form `key: …`")
+    if len(text) > _MOST_YAML:
+        raise error(
+            f"the file is YAML of more than {_MOST_YAML // 2**20} MB",
+            where=name,
+            fix=_YAML_LIMITS.fix,
+        )
 
 
 def _yaml_events(text: str, name: str, error: type[InputError]) -> Iterator[Event]:
@@ -265,6 +266,11 @@ def _yaml_events(text: str, name: str, error: type[InputError]) -> Iterator[Even
         raise _yaml_failure(failure, text, name, error) from None
     except RecursionError:
         raise error("brackets or indents are nested too deeply", where=name) from None
+    except InputError:
+        raise
+    except Exception as failure:
+        # The YAML reader meets some escapes of characters that do not exist with Python's errors.
+        raise error(f"not valid YAML: {failure}", where=name) from None
 
 
 def _yaml_scalar(event: Any, where: str, error: type[InputError]) -> Event:

@@ -49,6 +49,7 @@ def run(
     threads: int | None = None,
     progress: Progress | None = None,
     verify: bool = True,
+    sync: bool = False,
 ) -> Run:
     """Score every neuron of every checkpoint of `suite` for every word of `study`.
 
@@ -78,6 +79,9 @@ def run(
     verify
         On resuming, read all finished blocks and compute damaged ones again. Without it,
         only missing ones are computed.
+    sync
+        Force every block to the disk before the next is begun, so that it outlives a loss of
+        power. Without it the last seconds before one may have to be computed again.
 
     Returns
     -------
@@ -109,7 +113,7 @@ def run(
         wanted, vector = given_baseline(settings or Settings(), baseline)
         stack.enter_context(writing(path))
         opened = resume_run(path, study, suite, wanted)
-        sweep = _Sweep(path, study, suite, wanted, vector, device, report, opened)
+        sweep = _Sweep(path, study, suite, wanted, vector, device, report, opened, sync)
         stack.enter_context(_torch_threads(threads))
         return sweep.finish(verify)
 
@@ -127,8 +131,10 @@ class _Sweep:
         device: str,
         report: Progress,
         opened: Run | None,
+        sync: bool,
     ) -> None:
         self.path = path
+        self.sync = sync
         self.settings = settings
         self.baseline = baseline
         self.device = device
@@ -257,6 +263,8 @@ class _Sweep:
                 width=engine.width,
             )
         run = self.opened
+        if self.sync:
+            run.sync()
         record = run.provenance
         if record.get("tokens", tokens) != tokens:
             raise ModelError(
