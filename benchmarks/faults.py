@@ -3,7 +3,8 @@
 `python benchmarks/faults.py` kills them 100 times in all (`--kills`) with SIGKILL, each time in a
 process of its own, at a moment drawn evenly from the time that the work takes. What was left
 is looked at, the work is begun again, and what it ends with is held against what it gives when
-nobody disturbs it, byte for byte.
+nobody disturbs it, byte for byte. `unshare -Urm python benchmarks/faults.py --full-disk` does the
+same with a real file system (tmpfs) that runs full half-way through each of the four.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -99,7 +102,7 @@ class Count:
     identical
         How often the work, begun again, ended with the bytes of undisturbed work.
     kept
-        Chunks that were there at a kill; none of them was written again.
+        Chunks of committed blocks that were there at a kill; none of them was written again.
     seconds
         All of it took.
     """
@@ -162,6 +165,53 @@ def kill_often(home: Path, name: str, kills: int, seed: int = 0) -> Count:
     return count
 
 
+def fill_disk(disk: Path, name: str) -> int:
+    """Let the disk run full in the midst of one kind of work; return how much room there was.
+
+    `disk` is mounted by `main`. The work has to stop in words, and once there is room again to
+    end with the bytes that it gives undisturbed.
+
+    Raises
+    ------
+    RuntimeError
+        If it does not.
+    """
+    from kntrace.errors import KntraceError
+
+    part, folder = PARTS[name], disk / ("suite" if name == "grow" else "run")
+    before = _used(disk)
+    part.work(folder)
+    wanted, makes = tree(folder), _used(disk) - before
+    _clear(folder, part)
+    room = _used(disk) + makes // 2
+    _mount(disk, f"remount,size={room}")
+    there: dict[Path, tuple[int, int]] = {}
+    try:
+        part.work(folder)
+    except KntraceError as error:
+        there = _chunks(folder)
+        _expect("full" in str(error) or "No space" in str(error), f"{name}: {error}")
+    else:
+        _expect(False, f"{name} was done in {room:,} bytes")
+    _mount(disk, "remount,size=1g")
+    if name != "grow":
+        _look_at(name, folder, wanted)
+    part.work(folder)
+    _expect(tree(folder) == wanted, f"{name} ends otherwise after the disk was full")
+    _expect(not list(folder.rglob("*.partial")), f"{name} left something half written")
+    _expect(there.items() <= _chunks(folder).items(), f"{name} wrote chunks again")
+    return room
+
+
+def _used(disk: Path) -> int:
+    found = os.statvfs(disk)
+    return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+
+def _mount(disk: Path, options: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", str(disk)], check=True)
+
+
 def _start(part: Part, folder: Path) -> tuple[Any, Connection]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
@@ -201,12 +251,19 @@ def _clear(folder: Path, part: Part) -> None:
 
 
 def _chunks(folder: Path) -> dict[Path, tuple[int, int]]:
-    """The finished chunks of a run, each with what tells whether it was written again."""
+    """The chunks of committed blocks, each with what tells whether it was written again."""
+    scores = folder / "scores.zarr"
+    # A block's scores come last: where they are, the block is committed.
+    blocks = {_block(file) for file in scores.glob("score/c.*") if file.suffix != ".partial"}
     return {
         file: (file.stat().st_ino, file.stat().st_mtime_ns)
-        for file in (folder / "scores.zarr").glob("*/c.*")
-        if file.suffix != ".partial"
+        for file in scores.glob("*/c.*.*.0*")
+        if file.suffix != ".partial" and _block(file) in blocks
     }
+
+
+def _block(chunk: Path) -> tuple[str, ...]:
+    return tuple(chunk.name.split(".")[1:3])
 
 
 def _look_at(name: str, folder: Path, wanted: dict[str, bytes]) -> None:
@@ -243,10 +300,25 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--kills", type=int, default=100)
     options.add_argument("--seed", type=int, default=0)
+    options.add_argument(
+        "--full-disk", action="store_true", help="a full disk instead; under `unshare -Urm`"
+    )
+    options.add_argument("--part", choices=PARTS, action="append", help="only this one")
     given = options.parse_args()
+    parts = given.part or list(PARTS)
+    if given.full_disk:
+        with tempfile.TemporaryDirectory(prefix="kntrace-faults-") as home:
+            _mount(Path(home), "size=1g")
+            try:
+                for name in parts:
+                    room = fill_disk(Path(home), name)
+                    print(json.dumps({"part": name, "room": room, "identical": True}), flush=True)
+            finally:
+                subprocess.run(["umount", "--lazy", home], check=True)
+        return 0
     with tempfile.TemporaryDirectory(prefix="kntrace-faults-") as home:
-        for name, part in PARTS.items():
-            kills = -(-given.kills * part.share // 100)
+        for name in parts:
+            kills = -(-given.kills * PARTS[name].share // 100)
             count = kill_often(Path(home), name, kills, given.seed)
             print(json.dumps(count.__dict__), flush=True)
     return 0
