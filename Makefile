@@ -5,9 +5,12 @@ BIN    := $(VENV)/bin
 OUT    ?= demo
 # More options of the benchmarks, such as BENCH='--quick', '--device cuda' or '-k engine'.
 BENCH  ?=
+# And of the next two: FAULTS='--kills 20', FUZZ='--reader suite --inputs 10000'.
+FAULTS ?=
+FUZZ   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs bench validate validate-model validate-worlds kjv clean
+.PHONY: help install demo test check docs bench validate validate-model validate-worlds kjv faults fuzz clean
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -56,6 +59,14 @@ validate-worlds: install  ## the statistic on grown worlds with known truth (abo
 
 kjv: install  ## grow a model on the King James Bible and study its words (needs Debian's bible-kjv; about 15 minutes)
 	KNTRACE=$(BIN)/kntrace examples/kjv/run.sh kjv
+
+faults: install  ## kill grow, run, analyse and report 100 times, and compare what they end with (about 15 minutes)
+	$(BIN)/python benchmarks/faults.py $(FAULTS)
+
+# atheris has wheels for Linux, and for some versions of Python only.
+fuzz: install  ## a million odd inputs for everything that reads files (about an hour on one core)
+	$(BIN)/python -m pip install --quiet 'atheris>=2.3'
+	$(BIN)/python fuzz/fuzz.py $(FUZZ)
 
 clean:  ## remove what make made, the environment included
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

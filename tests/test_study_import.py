@@ -284,7 +284,7 @@ H = "word,group,prompt\n"
         ("t.jsonl", '{"some": 1}', "does not show which format"),
         ("t.json", '{"word": ["how"]}', "does not show which format"),
         ("t.json", "[]", "does not show which format"),
-        ("t.json", "[" * 100_000, "not valid JSON"),
+        ("t.json", "[" * 100_000, "nested too deeply"),
         ("t.json", '{"a": 1,\n}', r"t\.json:2: not valid JSON"),
         ("t.txt", "word,group,prompt", "does not show which format"),
         ("t.yaml", "groups: {}", "does not show which format"),

@@ -7,14 +7,12 @@ number, and so it lives in flags.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from kntrace.documents import parse_document, shown, write_yaml
 from kntrace.errors import SettingsError
 
 __all__ = ["Settings"]
@@ -87,7 +85,7 @@ class Settings(BaseModel):
                 f"one of the settings {known}" if first["type"] == "extra_forbidden" else None
             )
             raise SettingsError(
-                f"{name} = {first['input']!r}: {first['msg']}", expected=expected
+                f"{name} = {shown(first['input'])}: {first['msg']}", expected=expected
             ) from None
 
     @property
@@ -109,17 +107,9 @@ class Settings(BaseModel):
 
     def to_yaml(self) -> str:
         """Write the settings as YAML that `from_yaml` reads back to an equal object."""
-        stream = io.StringIO()
-        YAML().dump(self.model_dump(mode="json"), stream)
-        return stream.getvalue()
+        return write_yaml(self.model_dump(mode="json"))
 
     @classmethod
     def from_yaml(cls, text: str) -> Settings:
         """Read settings written by `to_yaml`; raises `SettingsError` on anything else."""
-        try:
-            values = YAML(typ="safe").load(text)
-        except YAMLError as error:
-            raise SettingsError(f"not valid YAML: {error}", where="settings.yaml") from None
-        if not isinstance(values, dict):
-            raise SettingsError("no settings found", where="settings.yaml", expected="a mapping")
-        return cls.of(**values)
+        return cls.of(**parse_document(text, "settings.yaml", SettingsError).data)

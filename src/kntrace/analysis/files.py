@@ -12,18 +12,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from kntrace.analysis import tables
 from kntrace.analysis.prompt_noise import PromptNoise
 from kntrace.analysis.result import Analysis
 from kntrace.archive import Run, load_array, save_array
 from kntrace.archive.folder import ANALYSIS, write_failure
+from kntrace.documents import parse_json, read_text
 from kntrace.emergence import formation_times
-from kntrace.errors import AnalysisError
+from kntrace.errors import AnalysisError, KntraceError
 from kntrace.verdict import MEASURED_ON, Verdict, VerdictRule
 from kntrace.wording import read_wording
 
@@ -44,6 +46,8 @@ _FILES = (
     *(_OVERLAP, _OVERLAP_JSON, _BY_LAYER, _EARLY, _TIMES, _NEURON_TIMES),
     *(_STATISTICS, _VERDICT),
 )
+
+_VERDICTS = TypeAdapter(Verdict)
 
 _ANEW = "Analyse the run again with `kntrace analyse`."
 
@@ -103,14 +107,29 @@ def write_analysis(run: Run, analysis: Analysis) -> Path:
 def read_analysis(run: Run) -> Analysis:
     """Read what `write_analysis` wrote; see `load_analysis`."""
     folder = run.path / ANALYSIS
+    try:
+        return _read_all(run, folder)
+    except KntraceError:
+        raise
+    except Exception as error:
+        # Files that say the right checksums of one another, and are of some other make.
+        raise AnalysisError(
+            f"not what `kntrace analyse` writes ({type(error).__name__}: {error})",
+            where=folder,
+            fix=_ANEW,
+        ) from error
+
+
+def _read_all(run: Run, folder: Path) -> Analysis:
     head = _read_head(run, folder)
     scores = run.scores
     groups = {name: tuple(words) for name, words in run.study.groups.items()}
     words = [word.text for word in run.study.words]
     labels = [word.group for word in run.study.words]
     verdict, statistics = _read_json(folder / _VERDICT), _read_json(folder / _STATISTICS)
+    sizes = {"word": len(words), "rank": head["k"], "checkpoint": len(run.suite)}
     probability = read_wording(scores, head["wording"]).probability()
-    formation = load_array(folder / _FORMATION)
+    formation = load_array(folder / _FORMATION, sizes)
     tests = {name: head[name] for name in ("permutations", "seed")}
     return Analysis(
         run=run,
@@ -119,7 +138,7 @@ def read_analysis(run: Run) -> Analysis:
         k=head["k"],
         **tests,
         probability=probability,
-        neurons=tables.read_neurons(folder / _NEURONS, words, labels, head["neurons"]),
+        neurons=tables.read_neurons(folder / _NEURONS, words, labels, head["k"], head["neurons"]),
         formation=formation,
         distances=tables.read_pairs(folder / _DISTANCES, words, labels, head["distances"]),
         corrected=tables.read_pairs(folder / _DISTANCES, words, labels, head.get("corrected", {})),
@@ -133,8 +152,8 @@ def read_analysis(run: Run) -> Analysis:
         overlap_by_layer=tables.read_table(folder / _BY_LAYER, counts=("layer",)),
         early=tables.read_early(folder / _EARLY, statistics["early"]),
         times=formation_times(formation, probability, **tests),
-        verdict=Verdict.from_dict(verdict["verdict"]),
-        verdicts={name: Verdict.from_dict(entry) for name, entry in verdict["wordings"].items()},
+        verdict=_read_verdict(verdict["verdict"]),
+        verdicts={name: _read_verdict(entry) for name, entry in verdict["wordings"].items()},
         notes=tuple(head["notes"]),
         # Analyses written before there were selections took the k strongest.
         selection=head.get("selection", f"top:{head['k']}"),
@@ -155,9 +174,16 @@ def _read_head(run: Run, folder: Path) -> dict[str, Any]:
             expected=f"format {FORMAT}",
             fix=_ANEW,
         )
-    if head["run"] != run_identity(run):
+    if head.get("run") != run_identity(run):
         raise AnalysisError(
             "an analysis of another run, or of other weights", where=folder, fix=_ANEW
+        )
+    _Head.model_validate(head)
+    if head["k"] > run.layers * run.width:
+        raise AnalysisError(
+            f"{head['k']:,} knowledge neurons a word, of {run.layers * run.width:,}",
+            where=path,
+            fix=_ANEW,
         )
     for name in _FILES:
         if not (folder / name).is_file() or _digest(folder / name) != head["files"][name]:
@@ -216,18 +242,37 @@ def _json(content: Mapping[str, Any]) -> Callable[[Path], object]:
     return lambda path: path.write_text(text, encoding="utf-8", newline="\n")
 
 
+class _Head(BaseModel):
+    """What is relied on of `analysis.json`."""
+
+    model_config = ConfigDict(strict=True)
+
+    wording: str
+    k: Annotated[int, Field(gt=0)]
+    permutations: int
+    seed: int
+    distances: dict[str, dict[str, Any]]
+    neurons: dict[str, Any]
+    notes: list[str]
+    files: dict[str, str]
+
+
+def _read_verdict(entries: Mapping[str, Any]) -> Verdict:
+    # A number that is none is noticed here, not where it is printed.
+    return _VERDICTS.validate_python(Verdict.from_dict(entries).to_dict())
+
+
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AnalysisError(f"cannot be read: {error}", where=path, fix=_ANEW) from None
+    text = read_text(path, AnalysisError, what="a file of an analysis")
+    content = parse_json(text, str(path), AnalysisError)
     if not isinstance(content, dict):
         raise AnalysisError("no table of entries", where=path, fix=_ANEW)
     return content
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _plain(attrs: Mapping[Any, Any]) -> dict[str, Any]:

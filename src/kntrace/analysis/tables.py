@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow.parquet as parquet
 import xarray as xr
 
 from kntrace.contrasts import Contrast
@@ -53,16 +54,16 @@ def neuron_table(chosen: xr.Dataset) -> pd.DataFrame:
 
 
 def read_neurons(
-    path: Path, words: Sequence[str], groups: Sequence[str], attrs: Mapping[str, Any]
+    path: Path, words: Sequence[str], groups: Sequence[str], k: int, attrs: Mapping[str, Any]
 ) -> xr.Dataset:
-    """Read `neuron_table` back."""
-    table = pd.read_parquet(path)
-    shape = len(words), len(table) // len(words)
+    """Read `neuron_table` of `k` neurons a word back."""
+    columns, rows = ["layer", "neuron", "score"], parquet.read_metadata(path).num_rows
+    if rows != len(words) * k:
+        raise ValueError(f"{rows:,} rows for {len(words):,} words with {k:,} neurons each")
+    table = pd.read_parquet(path, columns=columns)
+    shape = len(words), k
     return xr.Dataset(
-        {
-            name: (("word", "rank"), table[name].to_numpy().reshape(shape))
-            for name in ("layer", "neuron", "score")
-        },
+        {name: (("word", "rank"), table[name].to_numpy().reshape(shape)) for name in columns},
         coords={
             "word": np.array(words, dtype=np.str_),
             "group": ("word", np.array(groups, dtype=np.str_)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
-from numcodecs.zstd import Zstd
 from zarr.storage import LocalStore
 
+from kntrace.archive.bounded import LARGEST_CHUNK, decompress, most_compressed
 from kntrace.archive.folder import batches_of_names
+from kntrace.archive.plain import read_plain
 from kntrace.archive.variables import BLOCK_VARIABLES, VARIABLES
 from kntrace.errors import RunError
 
@@ -32,11 +34,13 @@ __all__ = [
     "intact_blocks",
     "passes",
     "read_chunks",
+    "unpack",
 ]
 
 _CHECKSUM_BYTES = 4
 # What one system call reads of a file; the small variables' chunks have some hundred bytes.
 _AT_ONCE = 1 << 16
+_LARGEST_FILE = most_compressed(LARGEST_CHUNK)
 # The same with the array it belongs to, also for arrays whose chunks lie in nested folders.
 _KEY = re.compile(r"(.+)/(c(?:[./]\d+)*)")
 
@@ -107,13 +111,17 @@ def intact_blocks(scores: Path, pairs: Iterable[tuple[int, int]]) -> Iterator[bo
 def _bytes_of(file: str | Path) -> bytes:
     """Everything in `file`; nothing where it cannot be read, which passes for no chunk."""
     try:
-        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        # A link leads out of the run, and to open a pipe would wait for who writes into it.
+        handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return b""
     try:
         data = os.read(handle, _AT_ONCE)
         if len(data) < _AT_ONCE:
             return data
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _LARGEST_FILE:
+            return b""
         with open(handle, "rb", buffering=0, closefd=False) as rest:
             return data + rest.readall()
     except OSError:
@@ -137,7 +145,7 @@ def read_chunks(
     """
     numbers = np.dtype(VARIABLES[variable].dtype).newbyteorder("<")
     size = numbers.itemsize * int(np.prod(shape))
-    decoder, folder = Zstd(), f"{scores / variable}{os.sep}"
+    folder = f"{scores / variable}{os.sep}"
     parts: list[bytes] = []
     before = b""
     for word in words:
@@ -145,12 +153,30 @@ def read_chunks(
         data = _bytes_of(folder + name)
         # Neighbours are often alike to the last bit, and decoding is what takes longest.
         if not parts or data != before:
-            part = decoder.decode(data[:-_CHECKSUM_BYTES]) if passes(data) else b""
-            if len(part) != size:
-                raise _damaged(name, variable, scores)
+            try:
+                part = _decoded(data, size).tobytes()
+            except (ValueError, RuntimeError):
+                raise _damaged(name, variable, scores) from None
         parts.append(part)
         before = data
     return np.frombuffer(b"".join(parts), dtype=numbers).reshape(len(parts), *shape)
+
+
+def unpack(chunk: Path, size: int) -> npt.NDArray[np.uint8]:
+    """Read the file `chunk` of `size` bytes before they were compressed.
+
+    Raises
+    ------
+    OSError, ValueError, RuntimeError
+        If it cannot be read, is damaged, or holds more.
+    """
+    return _decoded(read_plain(chunk, most_compressed(size)), size)
+
+
+def _decoded(data: bytes, size: int) -> npt.NDArray[np.uint8]:
+    if not passes(data):
+        raise ValueError("the checksum differs")
+    return decompress(data[:-_CHECKSUM_BYTES], size)
 
 
 def _damaged(chunk: str, variable: str, where: Path) -> RunError:
@@ -171,6 +197,7 @@ class CheckedStore(LocalStore):
 
     async def get(self, key: str, prototype: Any = None, byte_range: Any = None) -> Any:
         """Read one object; raises `RunError` if it is a chunk that fails its checksum."""
+        self._refuse_unplain(key)
         data = await super().get(key, prototype, byte_range)
         match = _KEY.fullmatch(key)
         if data is None or byte_range is not None or match is None:
@@ -178,6 +205,16 @@ class CheckedStore(LocalStore):
         if not passes(data.to_bytes()):
             raise _damaged(match[2], match[1], self.root)
         return data
+
+    def _refuse_unplain(self, key: str) -> None:
+        """Refuse what no writer of kntrace leaves: links, pipes, files without end."""
+        try:
+            found = (self.root / key).lstat()
+        except OSError:
+            return
+        if stat.S_ISREG(found.st_mode) and found.st_size <= _LARGEST_FILE:
+            return
+        raise RunError("is not an ordinary file of a size that it may have", where=self.root / key)
 
 
 def block_chunks(scores: Path, checkpoint: int, word: int) -> list[Path]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
+from kntrace.archive.plain import refuse_links
 from kntrace.errors import RunError
 
 try:
@@ -31,6 +32,7 @@ __all__ = [
     "SUITE",
     "batches_of_names",
     "claim_folder",
+    "force",
     "names",
     "refuse_foreign",
     "remove_leftovers",
@@ -69,12 +71,34 @@ def write_text(path: Path, text: str) -> None:
     """
     partial = path.with_name(path.name + _PARTIAL)
     try:
-        partial.write_text(text, encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise write_failure(path, error) from error
+
+
+def force(file: Path) -> None:
+    """Wait until the file, and its name in its folder, are on the disk.
+
+    Raises
+    ------
+    RunError
+        If the disk fails.
+    """
+    try:
+        for place in (file, file.parent):
+            opened = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
+    except OSError as error:
+        raise write_failure(file, error) from error
 
 
 def write_failure(path: Path, error: OSError) -> RunError:
@@ -155,6 +179,7 @@ def writing(path: Path) -> Iterator[None]:
         If another process holds it, if it cannot be written, or if it is something else.
     """
     made = claim_folder(usable(path))
+    refuse_links(path, depth=2)
     lock = path / _LOCK
     held = _acquire(lock)
     try:
@@ -177,7 +202,7 @@ def _acquire(lock: Path) -> int:
         )
     while True:
         try:
-            held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except OSError as error:
             raise write_failure(lock.parent, error) from error
         try:
@@ -231,7 +256,7 @@ def remove_leftovers(path: Path) -> None:
                 if name.endswith(_PARTIAL)
             ]
             for name in halves:
-                if (folder / name).is_dir():
+                if (folder / name).is_dir() and not (folder / name).is_symlink():
                     shutil.rmtree(folder / name)
                 else:
                     (folder / name).unlink()

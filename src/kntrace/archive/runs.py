@@ -5,12 +5,14 @@ each of them whole or not at all, the scores last; it is done when all of them a
 pass their checksum, whatever values they hold. So a run can be killed at any moment, and two
 processes may write different blocks at once.
 
-Chunks are not forced to the disk one by one (no fsync). After a loss of power the last ones
-may be empty or torn; their checksum tells, and the next run computes them again.
+Unless `Run.sync` was called, chunks are not forced to the disk one by one (no fsync). After a
+loss of power the last ones may be empty or torn; their checksum tells, and the next run computes
+them again.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +65,7 @@ class Run:
         self.settings = settings
         self.layers = layers
         self.width = width
+        self._synced = False
 
     def __repr__(self) -> str:
         checkpoints, words = self.shape
@@ -279,6 +282,16 @@ class Run:
         self._discard(checkpoint)
         self._write("baseline", (checkpoint,), value)
 
+    def sync(self) -> None:
+        """Force to the disk what is there, and from now on every chunk as it is written.
+
+        Then a block that was committed outlives a loss of power. Costs two waits for the disk
+        a chunk.
+        """
+        if not self._synced:
+            os.sync()
+            self._synced = True
+
     @property
     def provenance(self) -> dict[str, Any]:
         """How, when and with what the run was computed; empty if the record was removed."""
@@ -311,6 +324,8 @@ class Run:
             self._array(name, "r+")[chunk] = value[(None,) * len(index)]
         except OSError as error:
             raise folder.write_failure(self._scores / name, error) from error
+        if self._synced:
+            folder.force(self._scores / name / chunks.chunk_name(name, *index))
 
     def _discard(self, checkpoint: int) -> None:
         """Remove all blocks of one checkpoint, each one's commit mark first."""

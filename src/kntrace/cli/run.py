@@ -77,6 +77,9 @@ def run_sweep(
             help="Where a branch has moved since the run began, go on with the commit it meant.",
         ),
     ] = False,
+    sync: Annotated[
+        bool, typer.Option("--sync", help="Force each block to the disk, against loss of power.")
+    ] = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -118,6 +121,7 @@ def run_sweep(
             allow_bin=allow_bin,
             pin=pin,
             tell=tell,
+            sync=sync,
         )
         paths = convergence(finished, progress=progress)
     if as_json:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from kntrace.documents import parse_json, read_text
+from kntrace.errors import SuiteError
 from kntrace.suite import cache, hub
 from kntrace.suite.model import CONFIG, Checkpoint
 
@@ -258,7 +259,8 @@ def _named_in(index: Path) -> set[str] | None:
 def _weight_map(index: Path) -> dict[str, str] | None:
     """Read in which file each tensor is; None if it is no index."""
     try:
-        named = json.loads(index.read_bytes())["weight_map"]
+        text = read_text(index, SuiteError, what="an index of weights")
+        named = parse_json(text, str(index), SuiteError)["weight_map"]
         return {str(name): str(file) for name, file in named.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (SuiteError, KeyError, TypeError, AttributeError):
         return None

@@ -56,6 +56,7 @@ def run(
     allow_bin: bool = False,
     pin: bool = False,
     tell: Callable[[str], None] | None = None,
+    sync: bool = False,
 ) -> Run:
     """Score every neuron of every checkpoint of `suite` for every word of `study`.
 
@@ -95,6 +96,9 @@ def run(
         Where a branch has moved since the run began, go on with the commit that it meant.
     tell
         Told in a sentence, before anything is fetched, what will be.
+    sync
+        Force every block to the disk before the next is begun, so that it outlives a loss of
+        power. Without it the last seconds before one may have to be computed again.
 
     Returns
     -------
@@ -130,7 +134,7 @@ def run(
         wanted, vector = given_baseline(settings or Settings(), baseline)
         stack.enter_context(writing(path))
         opened = resume_run(path, study, suite, wanted)
-        sweep = _Sweep(path, study, suite, wanted, vector, device, report, opened, access)
+        sweep = _Sweep(path, study, suite, wanted, vector, device, report, opened, access, sync)
         stack.enter_context(torch_threads(threads))
         return sweep.finish(verify)
 
@@ -149,8 +153,10 @@ class _Sweep:
         report: Progress,
         opened: Run | None,
         access: Access,
+        sync: bool,
     ) -> None:
         self.path = path
+        self.sync = sync
         self.settings = settings
         self.baseline = baseline
         self.device = device
@@ -289,6 +295,8 @@ class _Sweep:
                 width=engine.width,
             )
         run = self.opened
+        if self.sync:
+            run.sync()
         record = run.provenance
         if record.get("tokens", tokens) != tokens:
             raise ModelError(
