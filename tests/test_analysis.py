@@ -99,7 +99,7 @@ def analysis(run: Run) -> Analysis:
 
 def test_the_parts_are_what_the_parts_alone_give(analysis: Analysis, data: xr.Dataset) -> None:
     chosen = knowledge_neurons(data, 7)
-    xr.testing.assert_identical(analysis.neurons, chosen)
+    xr.testing.assert_identical(analysis.neurons, chosen.assign_attrs(selection="top:7"))
     emd = pairwise_distances(analysis.formation, "emd")
     xr.testing.assert_identical(analysis.distances["emd"], emd)
     alone = contrast(emd, GROUPS, permutations=99, seed=3)
@@ -233,7 +233,7 @@ def test_workers_reach_the_distances(data: xr.Dataset, monkeypatch: pytest.Monke
         asked.append(workers)
         return pairwise_distances(*arguments, workers=workers, **options)
 
-    monkeypatch.setattr("kntrace.analysis.compute.pairwise_distances", counted)
+    monkeypatch.setattr("kntrace.analysis.matrices.pairwise_distances", counted)
     analyse_scores(data, distances=["emd"], permutations=9, workers=3)
     assert asked[0] == 3
 
@@ -273,8 +273,9 @@ def test_reads_back_what_it_wrote(analysis: Analysis, run: Run) -> None:
 
 
 def test_the_baseline_and_the_corrected_stand_beside_everything(analysis: Analysis) -> None:
-    names = [*analysis.distances, *(f"{name} | probability_curve" for name in analysis.distances)]
-    names.remove("probability_curve | probability_curve")
+    others = [name for name in analysis.distances if name != "probability_curve"]
+    taken_out = [f"{name} | {what}" for what in ("probability_curve", "hub") for name in others]
+    names = [*analysis.distances, *taken_out]
     assert list(analysis.contrasts) == names
     assert list(dict.fromkeys(analysis.tests["distance"])) == names
     assert list(analysis.reliability["distance"]) == names

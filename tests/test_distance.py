@@ -275,7 +275,8 @@ def test_every_optimum_is_proved(name: str) -> None:
     assert isinstance(known, EarthMover)
     attrs = pairwise_distances(paths, replace(known, proved=1.0)).attrs
     assert (attrs["pairs"], attrs["proved"]) == (28, 28)
-    assert 0 <= attrs["largest_gap"] < 1e-9
+    # One rounded to single precision lies as far from its bound as that rounding takes it.
+    assert 0 <= attrs["largest_gap"] < (1e-7 if known.single else 1e-9)
     attrs = pairwise_distances(paths, name).attrs
     assert (attrs["pairs"], attrs["proved"]) == (28, 1)
 

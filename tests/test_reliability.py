@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 
 from kntrace.analysis.prompt_noise import PromptNoise, prompt_noise
 from kntrace.analysis.reliability import evenly_drawn, split_half
-from kntrace.distance import pairwise_distances, regress_out
+from kntrace.distance import HubCorrection, correct, pairwise_distances, regress_out
 from kntrace.formation import formation_processes, knowledge_neurons
 from kntrace.testing import synthetic_scores
 
@@ -41,7 +41,12 @@ def test_halves_against_halves_made_by_hand() -> None:
             }
             base = matrices["probability_curve"]
             name, _, given = row["distance"].partition(" | ")
-            matrix = regress_out(matrices[name], base) if given else matrices[name]
+            without = {
+                "": matrices[name],
+                "probability_curve": regress_out(matrices[name], base),
+                "hub": correct(matrices[name], HubCorrection()),
+            }
+            matrix = without[given]
             values.append(matrix.values[upper])
         r = spearmanr(*values).statistic
         assert row["halves"] == pytest.approx(r)
@@ -52,6 +57,8 @@ def test_halves_against_halves_made_by_hand() -> None:
         *NAMES,
         "emd | probability_curve",
         "identity | probability_curve",
+        "emd | hub",
+        "identity | hub",
     ]
 
 

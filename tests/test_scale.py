@@ -64,7 +64,7 @@ def listed(counter: Counter) -> int:
     return sum(
         number
         for (event, path), number in counter.items()
-        if event != "open" and "/scores.zarr/" in path
+        if event != "open" and path.endswith(tuple(f"/scores.zarr/{n}" for n in BLOCK_VARIABLES))
     )
 
 
