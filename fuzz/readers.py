@@ -2,23 +2,18 @@
 
 A reader may refuse its input with a `KntraceError`, of which the message is one short line that
 any terminal can show. Whatever else it raises is a fault of kntrace, and so is taking long or
-much memory. The fuzzer (fuzz.py) and the tests (tests/test_fuzz.py) call these.
+much memory. The fuzzer (fuzz.py) and the tests (tests/test_untrusted.py) call these.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-
-# No reader may ask the hub while it is fuzzed.
-os.environ["HF_HUB_OFFLINE"] = "1"
-
 
 from kntrace.analysis import analyse, load_analysis
 from kntrace.archive import convergence, load_array, open_run, source_config, status

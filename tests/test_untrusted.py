@@ -44,6 +44,12 @@ SEEDS = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No reader asks the hub, not even one that nobody answers for."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
 @pytest.fixture(scope="module")
 def master(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scores = synthetic_scores(groups=GROUPS, checkpoints=2, prompts=2, layers=2, width=4)
