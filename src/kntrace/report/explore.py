@@ -95,7 +95,8 @@ def explorer(run: Run, analysis: Analysis) -> dict[str, Any]:
 def _maps(analysis: Analysis) -> tuple[list[dict[str, Any]], list[str]]:
     """Every distance: the upper triangle, row by row, and what colours and ranks need."""
     first = [name for name in _FIRST if name in analysis.distances]
-    maps, missing, left = [], [], _MAPS
+    maps: list[dict[str, Any]] = []
+    missing, left = [], _MAPS
     for name in dict.fromkeys([*first, *analysis.distances]):
         matrix = in_group_order(analysis.distances[name], analysis.groups)
         values = matrix.values[np.triu_indices(len(matrix), 1)]
@@ -191,6 +192,7 @@ def _layers(analysis: Analysis, order: list[str], layers: int) -> dict[str, Any]
 
 def _whole(values: _Floats) -> tuple[npt.NDArray[np.int64], _Floats]:
     """Write every word's numbers as whole ones, and say what the largest one stands for."""
+    values = np.nan_to_num(values)
     scale = np.abs(values).max(axis=(1, 2))
     unit = np.where(scale > 0, scale, 1.0)[:, None, None]
     return np.rint(values / unit * _LARGEST).astype(np.int64), scale
