@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from kntrace.analysis import Analysis, analyse
+from kntrace.archive import Run
+from kntrace.contrasts import contrast
+from kntrace.distance import pairwise_distances
+from kntrace.emergence import formation_times
+from kntrace.formation import formation_processes, knowledge_neurons
 from kntrace.report import write_report
-from kntrace.testing import WORDS, synthetic_run
+from kntrace.report.explore import explorer
+from kntrace.testing import WORDS, synthetic_run, synthetic_scores
+from kntrace.wording import read_wording
 
 SCRIPT = "<script>alert(1)</script>"
 # The first of these that is installed is driven; continuous integration sees to it that one is.
@@ -55,7 +64,11 @@ class Opened:
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self.dialogs: list[str] = []
-        self.page.on("console", lambda message: self.complaints.append(message.text))
+        # Reading the canvas, which Chromium remarks on, is this test's doing and not the page's.
+        self.page.on(
+            "console",
+            lambda message: "Canvas2D" in message.text or self.complaints.append(message.text),
+        )
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("dialog", self._dismiss)
         self.page.on("request", lambda request: self.requests.append(request.url))
@@ -312,6 +325,58 @@ def value(text: str) -> float:
     """Read a number as the page writes it, such as −1.5 × 10⁻⁵."""
     digits = str.maketrans("−⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "--0123456789")
     return float(text.translate(digits).replace(" × 10", "e"))
+
+
+@pytest.fixture(scope="module")
+def large(made: tuple[Path, Analysis], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same page with the findings of 500 words, which need no whole analysis."""
+    groups = {name: tuple(f"{name} {i}" for i in range(125)) for name in WORDS}
+    scores = synthetic_scores(groups=groups, checkpoints=3, prompts=1, width=24, structure=0.6)
+    chosen = knowledge_neurons(scores, k=30)
+    formation = formation_processes(scores, chosen)
+    probability = read_wording(scores).probability()
+    matrix = pairwise_distances(scores, "identity")
+    analysis = SimpleNamespace(
+        groups=groups,
+        wording="main",
+        k=30,
+        probability=probability,
+        formation=formation,
+        distances={"identity": matrix, "twice": 2 * matrix},
+        contrasts={"identity": contrast(matrix, groups, permutations=9)},
+        times=formation_times(formation, probability, permutations=9),
+    )
+    run = SimpleNamespace(scores=scores, layers=scores.sizes["layer"])
+    findings = json.dumps(explorer(cast("Run", run), cast("Analysis", analysis)), allow_nan=False)
+    source = made[0].read_text(encoding="utf-8")
+    path = tmp_path_factory.mktemp("large") / "report.html"
+    start = source.index(">", source.index('<script type="application/json"')) + 1
+    path.write_text(source[:start] + findings + source[source.index("</script>", start) :])
+    assert len(findings) < 3_000_000
+    return path
+
+
+def test_500_words_can_be_looked_up(browser: Any, large: Path) -> None:
+    opened = Opened(browser, large)
+    opened.over_cell(130, 400, 500)
+    told = opened.text("#map-tip")
+    assert told.startswith("Colours 5 (Colours) – Languages 25 (Languages)")
+    assert "of 124,750 pairs" in told
+    opened.page.fill("#word", "languages 124")
+    assert opened.text("#word-name") == "Languages 124"
+    assert len(opened.cells("#nearest-table", 1)) == 10
+    assert len(opened.cells("#neurons-table", 1)) == 30
+    # A distance that was not tested has no contrast to show.
+    opened.page.select_option("#map-view", "contrast")
+    opened.page.select_option("#map-name", "1")
+    assert opened.page.input_value("#map-view") == "distance"
+    assert opened.page.locator("#map-view option[value=contrast]").is_disabled()
+    for group in (0, 1, 2):
+        opened.page.uncheck(f"#groups input[value='{group}']")
+    opened.over_cell(0, 124, 125)
+    assert opened.text("#map-tip").startswith("Languages 0 (Languages) – Languages 124")
+    opened.quiet()
+    opened.context.close()
 
 
 def bare(text: str) -> str:
