@@ -29,6 +29,7 @@ from kntrace.report import prose, provenance, tables
 from kntrace.report.causes import causes
 from kntrace.report.cautions import cautions
 from kntrace.report.explore import explorer
+from kntrace.report.references import BIBTEX, REFERENCES
 from kntrace.report.script import policy, script
 from kntrace.verdict import VerdictRule
 
@@ -169,7 +170,8 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
         "noise": prose.noise(analysis),
         "words": tables.words(analysis),
         "methods": prose.methods(run, analysis),
-        "references": prose.REFERENCES,
+        "references": REFERENCES,
+        "bibtex": BIBTEX,
         "record": provenance.record(run, analysis),
         "checkpoints": provenance.checkpoints(run),
         "prompts": provenance.prompts(run),
