@@ -163,7 +163,8 @@ def methods(run: Run, analysis: Analysis) -> tuple[str, ...]:
         f"{len(study.groups)} groups with {prompts} prompts. The score of a neuron is the "
         "integrated gradient (Sundararajan et al., 2017), along the straight line from zero to "
         "the activation, of the probability of the answer's token at the last position, the "
-        f"activations of one layer being scaled together, by {nodes} in {settings.dtype} arithmetic. "
+        f"activations of one layer being scaled together, by {nodes} in {settings.dtype} "
+        "arithmetic. "
         f"{_chosen(analysis)} (Dai et al., 2022); their formation process is their mean "
         "score at every checkpoint (Ariyama et al., 2025).",
         "Formation processes were compared by exact earth mover's distance (Rubner et al., 1998) "
