@@ -292,6 +292,17 @@ def test_colours_can_be_chosen(opened: Opened) -> None:
     assert opened.text("#scheme") == "Light"
 
 
+def test_paper_is_white_and_has_no_controls(opened: Opened) -> None:
+    opened.page.evaluate("document.documentElement.dataset.scheme = 'dark'")
+    opened.page.emulate_media(media="print")
+    heading = "getComputedStyle(document.querySelector('.question')).color"
+    assert opened.page.evaluate(heading) == "rgb(68, 68, 68)"
+    assert opened.page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
+    assert not opened.page.locator("section.explore").is_visible()
+    assert opened.page.locator("button:not(.sort):visible").count() == 0
+    assert opened.page.locator("#bibtex").is_visible()
+
+
 def test_every_control_has_a_name_and_can_be_reached(opened: Opened) -> None:
     nameless = opened.page.evaluate(
         """() => Array.from(document.querySelectorAll(
