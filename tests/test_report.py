@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -19,6 +21,7 @@ from kntrace.errors import AnalysisError, RunError
 from kntrace.figures import FIGURES
 from kntrace.report import write_report
 from kntrace.report.cautions import cautions
+from kntrace.report.script import script
 from kntrace.testing import synthetic_run, synthetic_scores
 from kntrace.verdict import LIMITS, MEASURED
 
@@ -41,6 +44,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[tuple[str, str]] = []
         self.open: list[str] = []
+        self.scripts: list[str] = []
         self.feed(self.source)
         assert not self.open
 
@@ -53,7 +57,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        elif self.open and self.open[-1] != "style":
             self.texts.append((self.open[-1], data))
 
     @property
@@ -114,13 +120,39 @@ def test_nothing_is_loaded_from_anywhere(page: Page) -> None:
             allowed = "#" if tag == "a" else "data:image/"
             assert not value or value.startswith(allowed), (tag, value[:60])
         assert not any(name.startswith("on") for name in attributes)
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "base"}
+    assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object", "base"}
     style = re.findall(r"<style>(.*?)</style>", page.source, re.DOTALL)
     assert len(style) == 1
     assert "url(" not in style[0]
     assert "@import" not in style[0]
     policy = next(m for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
-    assert (policy["content"] or "").startswith("default-src 'none'")
+    rules = dict(rule.split(" ", 1) for rule in (policy["content"] or "").split("; "))
+    assert rules.pop("style-src") == "'unsafe-inline'"
+    assert rules.pop("img-src") == "data:"
+    digest = base64.b64encode(hashlib.sha256(page.scripts[1].encode()).digest()).decode()
+    assert rules.pop("script-src") == f"'sha256-{digest}'"
+    assert set(rules.values()) == {"'none'"}
+
+
+def test_the_script_is_ours_alone_and_sets_text_as_text(page: Page) -> None:
+    assert [attributes.get("type") for attributes in page.all("script")] == [
+        "application/json",
+        None,
+    ]
+    assert json.loads(page.scripts[0])["words"] == [w for m in GROUPS.values() for w in m]
+    assert page.scripts[1] == script()
+    for loose in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacent",
+        "document.write",
+        "eval(",
+        "Function(",
+    ):
+        assert loose not in script()
+    for reaching in ("fetch(", "XMLHttpRequest", "WebSocket", "sendBeacon", "import(", "https:"):
+        assert reaching not in script()
+    assert "</" not in script()
 
 
 def test_a_strangers_text_shows_as_text(page: Page) -> None:
@@ -207,7 +239,7 @@ def test_the_page_is_small_and_repeats_to_the_byte(
 
 
 def test_both_colour_schemes_and_paper_are_provided_for(page: Page) -> None:
-    for media in ("prefers-color-scheme: dark", "print", "max-width"):
+    for media in ("color-scheme: light dark", "print", "max-width"):
         assert media in page.source
 
 

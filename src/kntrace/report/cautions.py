@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from kntrace.analysis import Analysis
 from kntrace.archive import Convergence, Run, audit_run, convergence
+from kntrace.report.known import unknown_words
 from kntrace.report.tables import p_value, per_cent, share
 
 __all__ = ["Caution", "cautions"]
@@ -81,16 +82,12 @@ def _learning_time(analysis: Analysis) -> list[Caution]:
 
 
 def _not_known(run: Run, analysis: Analysis) -> list[Caution]:
-    scores = run.scores
-    mine = np.flatnonzero(scores["wording"].values == analysis.wording)
-    last = scores["rank"].isel(checkpoint=-1, prompt=mine).transpose("word", "prompt").values
-    right = (last == 0).sum(axis=1) / np.maximum((last >= 0).sum(axis=1), 1)
-    unknown = [str(word) for word in scores["word"].values[right < 0.5]]
+    unknown = unknown_words(run, analysis)
     if not unknown:
         return []
     return [
         Caution(
-            f"The model does not know {len(unknown)} of {len(right)} words.",
+            f"The model does not know {len(unknown)} of {run.scores.sizes['word']} words.",
             "At the last checkpoint it does not put them first in most of their prompts: "
             f"{_listed(unknown)}. What is called their knowledge neurons is not of knowledge.",
         )

@@ -9,16 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 from PIL import Image
 
 from kntrace.analysis import Analysis
 from kntrace.archive import Run
 from kntrace.archive.folder import write_failure, write_text
 from kntrace.errors import AnalysisError
-from kntrace.figures import DOSE, FIGURES, DoseCurves, Drawing, render
+from kntrace.figures import (
+    DOSE,
+    FIGURES,
+    ContrastMap,
+    DistanceMap,
+    DoseCurves,
+    Drawing,
+    render,
+)
 from kntrace.report import prose, provenance, tables
 from kntrace.report.causes import causes
 from kntrace.report.cautions import cautions
+from kntrace.report.explore import explorer
+from kntrace.report.references import BIBTEX, REFERENCES
+from kntrace.report.script import policy, script
 from kntrace.verdict import VerdictRule
 
 __all__ = ["write_report"]
@@ -39,7 +51,7 @@ _SECTIONS = {
 
 @dataclass(frozen=True)
 class _Picture:
-    """A figure as the page shows it."""
+    """A figure as the page shows it; `map` and `view` where the page's script can show it too."""
 
     name: str
     title: str
@@ -48,6 +60,8 @@ class _Picture:
     source: str
     width: int
     height: int
+    map: str = ""
+    view: str = ""
 
 
 def write_report(run: Run, analysis: Analysis, out: str | Path | None = None) -> Path:
@@ -106,6 +120,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["tied"] = prose.tied
+    # What is not a number has no name in JSON, and must not get into the page.
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment
 
 
@@ -154,11 +170,15 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
         "noise": prose.noise(analysis),
         "words": tables.words(analysis),
         "methods": prose.methods(run, analysis),
-        "references": prose.REFERENCES,
+        "references": REFERENCES,
+        "bibtex": BIBTEX,
         "record": provenance.record(run, analysis),
         "checkpoints": provenance.checkpoints(run),
         "prompts": provenance.prompts(run),
         "sections": sections,
+        "findings": explorer(run, analysis),
+        "script": Markup(script()),  # ours, and nothing of the study's
+        "policy": policy(),
     }
 
 
@@ -177,6 +197,8 @@ def _picture(drawing: Drawing | DoseCurves, subject: Any) -> _Picture:
         source=f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}",
         width=width,
         height=height,
+        map=drawing.distance if isinstance(drawing, DistanceMap | ContrastMap) else "",
+        view="contrast" if isinstance(drawing, ContrastMap) else "distance",
     )
 
 

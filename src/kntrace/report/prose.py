@@ -13,7 +13,6 @@ from kntrace.verdict import Verdict, VerdictRule
 __all__ = [
     "HEADLINES",
     "QUESTION",
-    "REFERENCES",
     "facts",
     "meaning",
     "methods",
@@ -51,17 +50,6 @@ _MEANINGS = {
         "are learnt at more alike times, could still decide it."
     ),
 }
-
-REFERENCES = (
-    "Ariyama, Heinzerling, Kokuta, Inui: Knowledge neurons of similar words go through similar "
-    "formation processes. NLP2025, A8-1 (in Japanese).",
-    "Dai, Dong, Hao, Sui, Chang, Wei: Knowledge neurons in pretrained transformers. ACL 2022.",
-    "Sundararajan, Taly, Yan: Axiomatic attribution for deep networks. ICML 2017.",
-    "Rubner, Tomasi, Guibas: A metric for distributions with applications to image databases. "
-    "ICCV 1998.",
-    "Phipson, Smyth: Permutation p-values should never be zero. Statistical Applications in "
-    "Genetics and Molecular Biology 9, 2010.",
-)
 
 
 def sentence(text: str) -> str:
@@ -173,17 +161,21 @@ def methods(run: Run, analysis: Analysis) -> tuple[str, ...]:
         f"We scored every feed-forward neuron (site {settings.site}; {run.layers} layers of "
         f"{run.width:,}) of {_series(run)} of {run.suite.name} for {len(study.words)} words in "
         f"{len(study.groups)} groups with {prompts} prompts. The score of a neuron is the "
-        "integrated gradient, along the straight line from zero to the activation, of the "
-        "probability of the answer's token at the last position, the activations of one layer "
-        f"being scaled together, by {nodes} in {settings.dtype} arithmetic. "
-        f"{_chosen(analysis)}; their formation process is their mean score at every checkpoint.",
-        "Formation processes were compared by exact earth mover's distance with uniform weights"
+        "integrated gradient (Sundararajan et al., 2017), along the straight line from zero to "
+        "the activation, of the probability of the answer's token at the last position, the "
+        f"activations of one layer being scaled together, by {nodes} in {settings.dtype} "
+        "arithmetic. "
+        f"{_chosen(analysis)} (Dai et al., 2022); their formation process is their mean "
+        "score at every checkpoint (Ariyama et al., 2025).",
+        "Formation processes were compared by exact earth mover's distance (Rubner et al., 1998) "
+        "with uniform weights"
         f"{_proved(analysis)}; "
         "neuron identity by one minus the cosine of the words' shares of attribution less the "
         "mean word's, averaged over checkpoints. Same-group and other-group pairs were compared "
-        "by the area under the curve and by the shares of Ariyama et al.'s table 2, with "
+        "by the area under the curve and by the shares of Ariyama et al.'s (2025) table 2, with "
         f"one-sided p-values from {analysis.permutations:,} permutations of the labels (seed "
-        f"{analysis.seed}), which are adjusted by Holm's method over groups, and standard errors "
+        f"{analysis.seed}; Phipson and Smyth, 2010), which are adjusted over groups (Holm, 1979), "
+        "and standard errors "
         "from a jackknife over words. The verdict compares neuron identity after regressing its "
         "ranks on what learning time says of a pair, and permutes labels only within blocks of "
         "about four words of like learning time.",

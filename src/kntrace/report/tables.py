@@ -34,6 +34,7 @@ __all__ = [
 _BASELINE = "probability_curve"
 _HALF = 0.5
 _STRONGEST = 3
+_ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def distances(analysis: Analysis) -> Table:
                 (
                     *(full.replace(_BASELINE, "P(answer) curves") if full != name else name, what),
                     f"{share(found['auc'])} ± {share(found['auc_se'])}",
-                    *(share(found["auc_chance"]), p_value(found["p"])),
+                    *(share(found["auc_chance"]), _marked(found["p"])),
                     *(per_cent(found["share_above"]), per_cent(found["chance"])),
                     share(repeats.get(full, math.nan), 2),
                 )
@@ -138,8 +139,8 @@ def distances(analysis: Analysis) -> Table:
         "Same-group against other-group pairs, by every distance. The first row is the baseline: "
         "it knows only when a word is learnt. By chance: mean over "
         f"{analysis.permutations:,} permutations of the labels. ±: standard error, by a jackknife "
-        "over words. Repeats: split-half reliability over prompts. A small p says that groups "
-        "differ in something, which may be no more than learning time.",
+        "over words. Repeats: split-half reliability over prompts. n.s.: p above .05. "
+        "A small p says that groups differ in something, which may be no more than learning time.",
         (
             *("distance", "what it is", "AUC", "by chance", "p"),
             *("share above", "by chance", "repeats"),
@@ -160,7 +161,7 @@ def contrast(found: Contrast) -> Table:
         "the share that is farther from a word than the word's own group is on average. “As the "
         "paper counts” takes the word itself for one that is not farther. By chance: mean over "
         f"{found.permutations:,} permutations of the labels. Holm: p of the AUC adjusted for the "
-        "groups.",
+        "groups. n.s.: p above .05.",
         (
             *("group", "words", "share above", "by chance", "p"),
             *("as the paper counts", "by chance", "AUC", "by chance", "p of AUC", "Holm"),
@@ -298,12 +299,17 @@ def p_value(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1g}"
 
 
+def _marked(value: float) -> str:
+    """Write a p-value, saying so where it is not significant."""
+    return ("n.s.\N{NO-BREAK SPACE}" if value > _ALPHA else "") + p_value(value)
+
+
 def _contrast_row(name: object, size: object, row: Any) -> tuple[str, ...]:
     return (
         *(str(name), str(size), per_cent(row["share_above"]), per_cent(row["chance"])),
         *(p_value(row["share_p"]), per_cent(row["share_above_with_self"])),
         *(per_cent(row["chance_with_self"]), share(row["auc"]), share(row["auc_chance"])),
-        *(p_value(row["p"]), p_value(row["p_holm"]) if "p_holm" in row else ""),
+        *(_marked(row["p"]), _marked(row["p_holm"]) if "p_holm" in row else ""),
     )
 
 
