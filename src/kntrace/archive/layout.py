@@ -16,7 +16,7 @@ from zarr.storage import LocalStore
 from kntrace.archive.chunks import CheckedStore
 from kntrace.archive.identity import identity
 from kntrace.archive.labelled import CODECS
-from kntrace.archive.variables import COORDINATES, VARIABLES, Variable
+from kntrace.archive.variables import COORDINATES, VARIABLES, Variable, kept
 from kntrace.settings import Settings
 from kntrace.study import Study
 from kntrace.suite import Suite
@@ -51,11 +51,15 @@ def sizes(study: Study, suite: Suite, layers: int, width: int) -> dict[str, int]
 
 
 def labelled_as(
-    dataset: xr.Dataset, study: Study, suite: Suite, lengths: Mapping[str, int]
+    dataset: xr.Dataset,
+    study: Study,
+    suite: Suite,
+    settings: Settings,
+    lengths: Mapping[str, int],
 ) -> bool:
-    """Whether the opened archive has all variables, and the labels of this study and suite."""
+    """Whether the archive has the variables of its settings, and its study's and suite's labels."""
     wanted = coordinates(study, suite, lengths)
-    return set(dataset.variables) == {*VARIABLES, *wanted} and all(
+    return set(dataset.variables) == {*kept(VARIABLES, settings), *wanted} and all(
         dataset[name].values.tolist() == values.tolist() for name, (_, values) in wanted.items()
     )
 
@@ -100,7 +104,8 @@ def create_arrays(
             "settings": settings.digest,
         },
     )
-    for name, variable in VARIABLES.items():
+    for name in kept(VARIABLES, settings):
+        variable = VARIABLES[name]
         leading = len([dim for dim in variable.dims if dim in ("checkpoint", "word")])
         shape = tuple(sizes[dim] for dim in variable.dims)
         group.create_array(

@@ -88,7 +88,8 @@ def open_run(path: str | Path) -> Run:
         )
     study, suite, settings = read_copies(path, dataset.attrs)
     run = Run(path, study, suite, settings, layers=layers, width=width)
-    if found != run.sizes or not layout.labelled_as(dataset, study, suite, run.sizes):
+    labelled = layout.labelled_as(dataset, study, suite, settings, run.sizes)
+    if found != run.sizes or not labelled:
         raise RunError(
             "its variables and labels are not those of its study and suite",
             where=path / folder.SCORES,
