@@ -299,7 +299,7 @@ def test_a_run_from_before_there_were_activations_goes_on(
     text = (run.path / "settings.yaml").read_text()
     (run.path / "settings.yaml").write_text(text.replace("activations: false\n", ""))
     remove(run, 1, 2)
-    with pytest.raises(RunError, match="activations: False -> True.*Go on with --no-activations"):
+    with pytest.raises(RunError, match=r"activations: False -> True.*Go on with --no-activations"):
         finish(tiny_suite, run.path)
     again = finish(tiny_suite, run.path, settings=Settings(activations=False))
     assert (again.missing(), again.damaged()) == ([], [])
