@@ -19,7 +19,9 @@ from kntrace.figures import DOSE, FIGURES, DoseCurves, Drawing, render
 from kntrace.report import prose, provenance, tables
 from kntrace.report.causes import causes
 from kntrace.report.cautions import cautions
+from kntrace.report.views import sections as view_sections
 from kntrace.verdict import VerdictRule
+from kntrace.views import View
 
 __all__ = ["write_report"]
 
@@ -148,6 +150,7 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
         "matrix_tests": tables.matrix_tests(analysis),
         "overlap": tables.overlap(analysis),
         "causes": found,
+        "views": view_sections(run, _picture),
         "overlap_by_layer": tables.overlap_by_layer(analysis),
         "early": tables.early(analysis),
         "times": prose.times(analysis.times),
@@ -162,7 +165,7 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _picture(drawing: Drawing | DoseCurves, subject: Any) -> _Picture:
+def _picture(drawing: Drawing | DoseCurves | View, subject: Any) -> _Picture:
     table = drawing.prepare(subject)
     figure = drawing.draw(table)
     kind, data = "image/svg+xml", render(figure, "svg")
