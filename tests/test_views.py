@@ -1,4 +1,4 @@
-"""Views: right numbers, their controls, and that each fires on what it is for and on nothing else."""
+"""Views: right numbers beside their controls; each finds what was planted, and nothing else."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_every_view_refuses_what_is_not_finished(name: str) -> None:
     data = scores().load()
     for variable in ("score", "activation", "probability"):
         data[variable].values[-1, 2] = np.nan
-    with pytest.raises(AnalysisError, match="finite numbers.*finished run"):
+    with pytest.raises(AnalysisError, match=r"finite numbers.*finished run"):
         VIEWS[name].compute(Asked(data))
 
 
@@ -120,7 +120,7 @@ def test_a_run_without_activations_is_said_to_have_none(tmp_path: Path) -> None:
     assert set(made) == {name for name, view in VIEWS.items() if "activation" not in view.needs}
     for view in VIEWS.values():
         if lacking(run, view):
-            with pytest.raises(AnalysisError, match="needs activation.*--no-activations"):
+            with pytest.raises(AnalysisError, match=r"needs activation.*--no-activations"):
                 compute_views(run, [view])
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -107,15 +108,12 @@ def read_view(run: Run, name: str) -> Found:
 
 
 def _read(path: Path, text: list[str]) -> pd.DataFrame:
-    """Text as it was, whatever it says ("NA" is a word, 010 a pattern); the rest as numbers."""
-    numbers = [str(name) for name in pd.read_csv(path, nrows=0) if name not in text]
-    return pd.read_csv(
-        path,
-        dtype=dict.fromkeys(text, str),
-        keep_default_na=False,
-        na_values={name: [""] for name in numbers},
-        float_precision="round_trip",
-    )
+    """Text as it was ("NA" is a word, 010 a pattern), and numbers to the last bit."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for name in table:
+        if name not in text:
+            table[name] = [float(value) if value else math.nan for value in table[name]]
+    return table
 
 
 def _plain(value: Any) -> Any:
