@@ -19,8 +19,11 @@ from kntrace.errors import AnalysisError, SettingsError
 from kntrace.figures import known_formats, render
 from kntrace.progress import Progress, silent
 from kntrace.views.acquisition import Acquisition
+from kntrace.views.agreement import Agreement
 from kntrace.views.base import Asked, Found, View
 from kntrace.views.files import computed, read_view, where_kept, write_view
+from kntrace.views.predictivity import Predictivity
+from kntrace.views.thresholds import Thresholds
 from kntrace.views.turnover import Turnover
 
 __all__ = [
@@ -40,6 +43,9 @@ __all__ = [
 _KNOWN: tuple[View, ...] = (
     Acquisition(),
     Turnover(),
+    Thresholds(),
+    Agreement(),
+    Predictivity(),
 )
 VIEWS: dict[str, View] = {view.name: view for view in _KNOWN}
 """Every view by name, in the order in which a reader should look at them."""

@@ -73,12 +73,14 @@ def role_lines(
 ) -> Iterator[dict[str, Any]]:
     """Rows of `line_table` for own, same group and other groups at every checkpoint.
 
-    The line `own_minus_other` is the paired difference, for its interval.
+    The lines `own_minus_other` and `same_minus_other` are paired differences, for their
+    intervals.
     """
     for place, matrix in enumerate(matrices):
         roles = by_role(matrix, codes)
-        if {"own", "other_group"} <= set(roles):
-            roles["own_minus_other"] = roles["own"] - roles["other_group"]
+        for name, one in (("own_minus_other", "own"), ("same_minus_other", "same_group")):
+            if {one, "other_group"} <= set(roles):
+                roles[name] = roles[one] - roles["other_group"]
         for role, replicates in roles.items():
             found = over_words(replicates)
             yield _row(panel, role, place, found.value, found.low, found.high)
@@ -115,12 +117,13 @@ def line_table(asked: Asked, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     return table
 
 
-def value_at(table: pd.DataFrame, panel: str, line: str, place: int) -> Mapping[str, float]:
-    """Value, low and high of one line at one checkpoint's position; NaN if there is no such."""
-    rows = table[(table["panel"] == panel) & (table["line"] == line)]
+def value_at(table: pd.DataFrame, panel: str, line: str, checkpoint: str) -> dict[str, float]:
+    """Value, low and high of one line at one checkpoint; NaN if there is no such mark."""
+    here = (table["panel"] == panel) & (table["line"] == line)
+    rows = table[here & (table["checkpoint"] == checkpoint)]
     if not len(rows):
         return dict.fromkeys(("value", "low", "high"), float("nan"))
-    found = rows.iloc[place]
+    found = rows.iloc[0]
     return {name: float(found[name]) for name in ("value", "low", "high")}
 
 

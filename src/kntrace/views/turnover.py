@@ -242,9 +242,9 @@ def _facts(found: TurnoverNumbers, lines: pd.DataFrame, labels: tuple[str, ...])
     return {
         "pivot": found.pivot,
         "middle": labels[middle],
-        **{role: value_at(lines, _PANEL, role, middle) for role in roles},
+        **{role: value_at(lines, _PANEL, role, labels[middle]) for role in roles},
         "first_checkpoint": labels[0],
-        "own_at_first": value_at(lines, _PANEL, "own", 0),
+        "own_at_first": value_at(lines, _PANEL, "own", labels[0]),
         "neurons_at_pivot": len(at_end) / words,
         "neurons_ever": len(found.neurons) / words,
         "first_seen": _quartiles(at_end["first"], places),
