@@ -53,7 +53,9 @@ _TOP, _STRIP, _LEGEND = 58.0, 24.0, 4.0
 
 
 def step_axis(table: pd.DataFrame) -> StepAxis:
-    """The checkpoints of a table of lines."""
+    """The checkpoints of a table of lines, in the order in which P(answer) has them all."""
+    if "panel" in table:
+        table = table[(table["panel"] == "probability") & (table["line"] == "own")]
     each = table.drop_duplicates("checkpoint")
     steps = each["step"].to_numpy(dtype=np.int64)
     labels = [str(label) for label in each["checkpoint"]]

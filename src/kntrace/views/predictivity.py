@@ -16,49 +16,80 @@ from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import LOOKS, draw_lines
 from kntrace.views.lines import known_lines, line_table
 
-__all__ = ["Predictivity", "balanced_accuracy", "split_by_prompts", "split_by_words"]
+__all__ = [
+    "Predictivity",
+    "balanced_accuracy",
+    "separation",
+    "split_by_prompts",
+    "split_by_words",
+]
 
 _Floats = npt.NDArray[np.float32]
 _Places = npt.NDArray[np.intp]
 
 _BAND = (0.05, 0.95)
+_ROUNDING = np.float32(1e-5)
 
 
-def balanced_accuracy(
-    train: _Floats,
-    train_labels: npt.NDArray[np.bool_],
-    test: _Floats,
-    labels: npt.NDArray[np.bool_],
-) -> tuple[_Floats, _Floats]:
-    """How well a threshold on each neuron alone tells two kinds of samples apart.
-
-    The threshold lies half-way between the means of the two kinds in `train`, and so does
-    which side is which: nothing is chosen on what is tested.
+def separation(
+    train: _Floats, kinds: npt.NDArray[np.bool_]
+) -> tuple[_Floats, _Floats, npt.NDArray[np.bool_]]:
+    """How far apart two kinds of samples lie on each neuron, and a threshold between them.
 
     Parameters
     ----------
-    train, test
+    train
         (sample, neuron) activations.
-    train_labels, labels
-        (sample,) which samples are of the one kind. Both kinds must be in both.
+    kinds
+        (label, sample) which samples are of the one kind; both kinds must be there.
 
     Returns
     -------
-    train, test
-        (neuron,) mean of the shares of either kind that come out right; .5 is guessing,
-        however many there are of each kind. (Plain accuracy would be .79 for a group of 8 in
-        38 words by always saying no.)
+    distance, threshold, above
+        (label, neuron): the difference of the means over the root of the summed variances, to
+        which a trifle is added; the point half-way between the means; and whether the one kind
+        lies above it.
     """
-    inside = train[train_labels].mean(axis=0)
-    outside = train[~train_labels].mean(axis=0)
-    threshold, above = (inside + outside) / 2, inside >= outside
+    centre = train.mean(axis=0)
+    offset = train - centre
+    squares = offset**2
+    one = kinds.astype(np.float32)
+    weights = [part / part.sum(axis=1, keepdims=True) for part in (one, 1 - one)]
+    inside, outside = (weight @ offset for weight in weights)
+    spread = sum(
+        np.maximum(weight @ squares - mean**2, 0)
+        for weight, mean in zip(weights, (inside, outside), strict=True)
+    )
+    apart = np.abs(inside - outside)
+    # A neuron that is the same at all samples must not be told apart by its rounding.
+    scale = np.sqrt(spread) + _ROUNDING * np.sqrt((train**2).mean(axis=0))
+    distance = np.divide(apart, scale, out=np.zeros_like(apart), where=scale > 0)
+    return distance, centre + (inside + outside) / 2, inside >= outside
 
-    def right(values: _Floats, kinds: npt.NDArray[np.bool_]) -> _Floats:
-        said = (values > threshold) == above
-        found = (said[kinds].mean(axis=0) + 1 - said[~kinds].mean(axis=0)) / 2
-        return np.asarray(found, dtype=np.float32)
 
-    return right(train, train_labels), right(test, labels)
+def balanced_accuracy(
+    test: _Floats,
+    kind: npt.NDArray[np.bool_],
+    threshold: _Floats,
+    above: npt.NDArray[np.bool_],
+) -> _Floats:
+    """Mean of the shares of either kind that fall on their side of the threshold, (neuron,).
+
+    It is .5 for guessing, however many samples there are of each kind; plain accuracy would be
+    .79 for a group of 8 in 38 words by always saying no.
+
+    Parameters
+    ----------
+    test
+        (sample, neuron) activations.
+    kind
+        (sample,) which samples are of the one kind.
+    threshold, above
+        (neuron,) from other samples, see `separation`.
+    """
+    said = (test > threshold) == above
+    found = (said[kind].mean(axis=0) + 1 - said[~kind].mean(axis=0)) / 2
+    return np.asarray(found, dtype=np.float32)
 
 
 def split_by_prompts(asked: npt.NDArray[np.bool_]) -> list[tuple[_Places, _Places]]:
@@ -89,7 +120,7 @@ def split_by_words(
 
 @dataclass(frozen=True)
 class Predictivity:
-    """The view; see `balanced_accuracy`.
+    """The view; see `separation` and `balanced_accuracy`.
 
     Attributes
     ----------
@@ -106,7 +137,7 @@ class Predictivity:
     how_to_read: str = (
         "How well single neurons tell a group's words from all others by a threshold on their "
         "activation (balanced accuracy, 0.5 is guessing): mean over groups of the neurons that "
-        "are best in one half, tested on the other. Left the halves are prompts, right they are "
+        "separate best in one half, tested on the other. Left the halves are prompts, right they are "
         "words, so that words are tested that were never seen. The grey band holds 90 % of what "
         "groups dealt at random give, which is far above 0.5 on the left, where a neuron that "
         "knows words one by one will do; the dotted line is random neurons of the same layers; "
@@ -130,42 +161,32 @@ class Predictivity:
         view, codes = asked.view, asked.codes
         sizes = np.bincount(codes)
         groups = [code for code in range(len(sizes)) if len(sizes) > 1 and sizes[code] > 1]
-        splits = {
-            "by_prompts": split_by_prompts(view.asked),
-            "by_words": split_by_words(view.asked, codes),
-        }
+        splits = {"by_prompts": split_by_prompts(view.asked)}
         rng = np.random.default_rng(asked.seed)
         dealt = [codes, *(rng.permutation(codes) for _ in range(self.null))]
         rows: list[dict[str, Any]] = []
         by_group: list[dict[str, Any]] = []
         names = list(dict.fromkeys(asked.groups))
+        counts = view.asked.sum(axis=1)
         for place, label in enumerate(view.checkpoints):
             values = _activations(asked, place)
-            for panel, halves in splits.items():
-                for turn, kinds in enumerate(dealt):
-                    # Halves of words depend on the groups.
-                    some = (
-                        split_by_words(view.asked, kinds)
-                        if turn and panel == "by_words"
-                        else halves
-                    )
-                    found = [
-                        self._test(
-                            values, some, np.repeat(kinds, view.asked.sum(axis=1)) == code, rng
-                        )
-                        for code in groups
-                    ]
-                    if not found or not some:
+            for turn, dealt_codes in enumerate(dealt if groups else []):
+                # Halves of words depend on the groups.
+                splits["by_words"] = split_by_words(view.asked, dealt_codes)
+                kinds = np.stack([np.repeat(dealt_codes == code, counts) for code in groups])
+                for panel, halves in splits.items():
+                    if not halves:
                         continue
-                    best, matched = np.mean(found, axis=0)
+                    found = self._test(values, halves, kinds, rng)
+                    best, matched = found.mean(axis=1)
                     rows.append(
                         {"panel": panel, "place": place, "turn": turn, "best": best, "m": matched}
                     )
-                    by_group += [
-                        {"checkpoint": label, "split": panel, "group": names[code], "own": one[0]}
-                        for code, one in zip(groups, found, strict=True)
-                        if not turn
-                    ]
+                    if not turn:
+                        by_group += [
+                            {"checkpoint": label, "split": panel, "group": names[code], "own": own}
+                            for code, own in zip(groups, found[0].tolist(), strict=True)
+                        ]
         lines = line_table(asked, (*_lines(pd.DataFrame(rows)), *known_lines(asked)))
         facts = _facts(lines, view.checkpoints) | {"top": self.top, "groups": len(groups)}
         columns = ("checkpoint", "split", "group", "own")
@@ -176,19 +197,25 @@ class Predictivity:
         self,
         values: _Floats,
         halves: Sequence[tuple[_Places, _Places]],
-        labels: npt.NDArray[np.bool_],
+        kinds: npt.NDArray[np.bool_],
         rng: np.random.Generator,
-    ) -> tuple[float, float]:
-        """Mean over both halves of the best neurons, and of random ones of the same layers."""
-        layers, width = values.shape[1:]
+    ) -> npt.NDArray[np.float64]:
+        """For each kind the best neurons, and random ones of the same layers, (2, kind)."""
+        width = values.shape[2]
         flat = values.reshape(len(values), -1)
-        best, matched = [], []
-        for train, test in halves:
-            seen, found = balanced_accuracy(flat[train], labels[train], flat[test], labels[test])
-            top = np.argsort(-seen, kind="stable")[: self.top]
-            best.append(found[top].mean())
-            matched.append(found[top // width * width + rng.integers(width, size=len(top))].mean())
-        return float(np.mean(best)), float(np.mean(matched))
+        found = np.empty((2, len(halves), len(kinds)))
+        for turn, (train, test) in enumerate(halves):
+            distance, threshold, above = separation(flat[train], kinds[:, train])
+            for place, kind in enumerate(kinds):
+                top = np.argsort(-distance[place], kind="stable")[: self.top]
+                like = top // width * width + rng.integers(width, size=len(top))
+                for which, some in enumerate((top, like)):
+                    right = balanced_accuracy(
+                        *(flat[np.ix_(test, some)], kind[test]),
+                        *(threshold[place, some], above[place, some]),
+                    )
+                    found[which, turn, place] = right.mean()
+        return np.asarray(found.mean(axis=1))
 
     def prepare(self, found: Found) -> Found:
         """Return it as it is."""

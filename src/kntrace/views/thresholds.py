@@ -91,7 +91,7 @@ class Thresholds:
             raise AnalysisError(f"a share of {self.common}", expected="above 0, at most 1")
 
     def compute(self, asked: Asked) -> Found:
-        """Choose the sets at every checkpoint; tables `lines`, `neurons` (at the last) and `common`."""
+        """Choose sets at every checkpoint; tables `lines`, `neurons` (at the last), `common`."""
         fewest = int(asked.view.asked.sum(axis=1).min())
         prompts = self.min_prompts or min(_MOST_PROMPTS, fewest)
         selection = Threshold(self.threshold, prompts, asked.floor)
