@@ -137,7 +137,7 @@ class Predictivity:
     how_to_read: str = (
         "How well single neurons tell a group's words from all others by a threshold on their "
         "activation (balanced accuracy, 0.5 is guessing): mean over groups of the neurons that "
-        "separate best in one half, tested on the other. Left the halves are prompts, right they are "
+        "separate best in one half, tested on the other. Left halves are prompts, right they are "
         "words, so that words are tested that were never seen. The grey band holds 90 % of what "
         "groups dealt at random give, which is far above 0.5 on the left, where a neuron that "
         "knows words one by one will do; the dotted line is random neurons of the same layers; "
