@@ -70,6 +70,7 @@ def make_run(home: Path) -> None:
         np.zeros(PROMPTS, dtype=np.int32),
         np.full(shape[:2], 5, dtype=np.int32),
         np.ones(shape[:2], dtype=np.int8),
+        rng.normal(size=shape).astype(np.float32),
     )
     for place in range(len(suite)):
         run.write_fingerprint(place, f"{place:064x}")

@@ -83,6 +83,7 @@ def random_block(seed: int) -> Block:
         rng.integers(0, 50, PROMPTS).astype(np.int32),
         rng.integers(3, 90, (PROMPTS, LAYERS)).astype(np.int32),
         rng.integers(0, 2, (PROMPTS, LAYERS)).astype(np.int8),
+        rng.standard_normal((PROMPTS, LAYERS, WIDTH)).astype(np.float32),
     )
 
 
@@ -238,6 +239,7 @@ def test_a_block_is_done_whatever_it_holds(tmp_path: Path, value: float) -> None
         np.full(PROMPTS, -1 if np.isnan(value) else 0, np.int32),
         np.zeros((PROMPTS, LAYERS), np.int32),
         np.full((PROMPTS, LAYERS), -1 if np.isnan(value) else 0, np.int8),
+        np.full((PROMPTS, LAYERS, WIDTH), value, np.float32),
     )
     for opened in (run, open_run(run.path)):
         opened.write_block(1, 2, block)
@@ -865,6 +867,7 @@ def test_a_write_that_fails_loses_nothing(run: Run) -> None:
         np.zeros(PROMPTS, np.int32),
         np.full((PROMPTS, 40), 5, np.int32),
         np.ones((PROMPTS, 40), np.int8),
+        np.zeros((PROMPTS, 40, 100), np.float32),
     )
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
@@ -892,7 +895,8 @@ run = create_run(disk / "run", study(), suite(), Settings(), layers=40, width=10
 rng = np.random.default_rng(0)
 block = Block(rng.standard_normal((PROMPTS, 40, 100)).astype("f4"), np.zeros((PROMPTS, 40), "f4"),
               np.zeros(PROMPTS, "f4"), np.zeros(PROMPTS, "i4"),
-              np.full((PROMPTS, 40), 5, "i4"), np.ones((PROMPTS, 40), "i1"))
+              np.full((PROMPTS, 40), 5, "i4"), np.ones((PROMPTS, 40), "i1"),
+              np.zeros((PROMPTS, 40, 100), "f4"))
 done = 0
 try:
     for checkpoint, word in run.missing():

@@ -302,6 +302,7 @@ def test_every_option_is_written_down(run, analysis, bare):
         "answer_tokens": "greedy",
         "longest_prompt": 128,
         "dtype": "float32",
+        "activations": True,
     }
     assert (run.study.template, run.study.answer_form) == (None, "no_space")
     written = (run.path / "settings.yaml").read_text()
@@ -321,8 +322,9 @@ def test_a_limit_that_is_not_set_leaves_the_digest_as_it_was():
         "dtype": "float32",
     }  # fmt: skip
     written = hashlib.sha256(json.dumps(before, sort_keys=True).encode()).hexdigest()
-    assert kntrace.Settings().digest == written
-    assert kntrace.Settings(longest_prompt=128).digest != written
+    assert kntrace.Settings(activations=False).digest == written
+    assert kntrace.Settings(activations=False, longest_prompt=128).digest != written
+    assert kntrace.Settings().digest != written
 
 
 def test_a_prompt_of_more_than_128_tokens_is_refused():

@@ -115,6 +115,7 @@ def make(home: Path, *, words: int, checkpoints: int) -> kntrace.archive.Run:
         np.zeros(PROMPTS, np.int32),
         np.full(shape[:2], 3, np.int32),
         np.ones(shape[:2], np.int8),
+        np.ones(shape, np.float32),
     )
     run.write_block(0, 0, block)
     first = block_chunks(run.path / "scores.zarr", 0, 0)

@@ -138,6 +138,7 @@ def test_scores_are_those_of_attribute(master: Path, tiny_suite: TinySuite) -> N
                 continue
             alone = kntrace.attribute(model, tokenizer, prompt, asked.answer)
             np.testing.assert_allclose(cell["score"], alone.score, rtol=1e-4, atol=1e-9)
+            np.testing.assert_allclose(cell["activation"], alone.activation, rtol=1e-4, atol=1e-6)
             np.testing.assert_allclose(cell["gap"], alone.gap, rtol=0.05, atol=1e-7)
             np.testing.assert_allclose(cell["probability"], alone.probability, rtol=1e-5)
             assert int(cell["rank"]) == alone.rank
@@ -247,6 +248,62 @@ def test_each_checkpoint_is_loaded_once(
     assert counts == sorted(counts)
     assert (counts[0], counts[-1]) == (0, TOTAL)
     assert ("sweep", 6, TOTAL, "step10 · red") in calls
+
+
+def test_activations_are_what_enters_the_second_linear_layer(
+    master: Path, tiny_suite: TinySuite
+) -> None:
+    """Read by a hook in the model's own forward pass."""
+    run, study = open_run(master), tiny_suite.study
+    model = transformers.AutoModelForCausalLM.from_pretrained(run.suite.checkpoints[1].source)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(run.suite.checkpoints[1].source)
+    seen: list[torch.Tensor] = []
+
+    def look(_: Any, entering: tuple[torch.Tensor, ...]) -> None:
+        seen.append(entering[0][0, -1])
+
+    for layer in model.gpt_neox.layers:
+        layer.mlp.dense_4h_to_h.register_forward_pre_hook(look)
+    for asked in study.words:
+        for column, prompt in enumerate(study.rendered(asked)):
+            kept = run.scores["activation"].isel(checkpoint=1, prompt=column).sel(word=asked.text)
+            if prompt is None:
+                assert bool(np.isnan(kept).all())
+                continue
+            seen.clear()
+            with torch.inference_mode():
+                model(**tokenizer(prompt, return_tensors="pt", return_token_type_ids=False))
+            assert kept.dtype == np.float32
+            found = torch.stack(seen).numpy()
+            np.testing.assert_allclose(kept, found, rtol=1e-4, atol=1e-6)
+
+
+def test_without_activations_all_else_is_the_same(
+    tiny_suite: TinySuite, master: Path, tmp_path: Path
+) -> None:
+    run = finish(tiny_suite, tmp_path / "run", settings=Settings(activations=False))
+    assert "activation" not in run.scores
+    without = {
+        name: data
+        for name, data in tree(master).items()
+        if not name.startswith("activation") and name != "zarr.json"
+    }
+    assert {name: data for name, data in tree(run).items() if name != "zarr.json"} == without
+
+
+def test_a_run_from_before_there_were_activations_goes_on(
+    tiny_suite: TinySuite, tmp_path: Path
+) -> None:
+    run = finish(tiny_suite, tmp_path / "run", settings=Settings(activations=False))
+    before = tree(run)
+    text = (run.path / "settings.yaml").read_text()
+    (run.path / "settings.yaml").write_text(text.replace("activations: false\n", ""))
+    remove(run, 1, 2)
+    with pytest.raises(RunError, match=r"activations: False -> True.*Go on with --no-activations"):
+        finish(tiny_suite, run.path)
+    again = finish(tiny_suite, run.path, settings=Settings(activations=False))
+    assert (again.missing(), again.damaged()) == ([], [])
+    assert tree(again) == before
 
 
 def test_a_finished_run_is_left_alone(tiny_suite: TinySuite, done: Run, loads: list[str]) -> None:

@@ -19,9 +19,18 @@ from kntrace.errors import AnalysisError
 from kntrace.formation import checkpoint_position, knowledge_neurons
 from kntrace.wording import Averaging, Wording, read_wording
 
-__all__ = ["Selection", "Threshold", "TopK", "read_selection"]
+__all__ = ["Selection", "Threshold", "TopK", "default_k", "read_selection"]
 
 _FORMS = "top:K, threshold:T:MIN or threshold:T:MIN:FLOOR"
+
+
+# The paper's number, but never more than one neuron in forty of a small model.
+_MOST, _ONE_IN = 1000, 40
+
+
+def default_k(neurons: int) -> int:
+    """Knowledge neurons per word where nobody says how many, of a model with so many neurons."""
+    return max(1, min(_MOST, neurons // _ONE_IN))
 
 
 class Selection(Protocol):

@@ -52,6 +52,9 @@ class Settings(BaseModel):
     dtype
         Number format of the weights and of all arithmetic; `tf32` keeps float32 but lets a GPU
         round the factors of its matrix products.
+    activations
+        Whether the run also keeps what each neuron is at the scored position of every prompt:
+        as many numbers again as there are scores.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,6 +68,7 @@ class Settings(BaseModel):
     answer_tokens: Literal["error", "first", "mean", "greedy", "joint"] = "error"
     longest_prompt: int | None = Field(default=None, ge=1)
     dtype: Literal["float32", "float64", "bfloat16", "float16", "tf32"] = "float32"
+    activations: bool = True
 
     @field_validator("rule", "site", "objective", mode="before")
     @classmethod
@@ -92,9 +96,11 @@ class Settings(BaseModel):
     def digest(self) -> str:
         """SHA-256 (hex) of the settings' values, whatever order they were written in."""
         values = self.model_dump(mode="json")
-        # Runs made before there was a limit had none.
+        # Runs made before there was a limit had none, and kept no activations.
         if values["longest_prompt"] is None:
             del values["longest_prompt"]
+        if not values["activations"]:
+            del values["activations"]
         canonical = json.dumps(values, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -112,4 +118,6 @@ class Settings(BaseModel):
     @classmethod
     def from_yaml(cls, text: str) -> Settings:
         """Read settings written by `to_yaml`; raises `SettingsError` on anything else."""
-        return cls.of(**parse_document(text, "settings.yaml", SettingsError).data)
+        values = parse_document(text, "settings.yaml", SettingsError).data
+        # Settings written before they said so are of runs without activations.
+        return cls.of(**{"activations": False, **values})

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import xarray as xr
 
 from kntrace.archive import Block, Run, create_run
-from kntrace.archive.variables import BLOCK_VARIABLES
+from kntrace.archive.variables import BLOCK_VARIABLES, kept
 from kntrace.settings import Settings
 from kntrace.study import Study, Word
 from kntrace.suite import Checkpoint, Suite
@@ -90,7 +90,8 @@ def synthetic_scores(
     xr.Dataset
         Dimensions, coordinates and variables as documented in `kntrace.archive.VARIABLES`;
         `score` in units of probability, `gap` within rounding of zero, every path converged
-        after 5 nodes, and the baseline zero.
+        after 5 nodes, and the baseline zero. `activation` comes from the same three sources as
+        the scores, drawn anew, so that it knows nothing of them.
     """
     groups = WORDS if groups is None else groups
     words = [word for members in groups.values() for word in members]
@@ -105,6 +106,10 @@ def synthetic_scores(
     rise = probability - _BASELINE
     score = (rise[..., None, None] * shares).astype(np.float32)
     gap = (score.sum(axis=-1, dtype=np.float64) - rise[..., None]).astype(np.float32)
+    # A generator of its own: the scores are those that a seed gave before there were activations.
+    other = np.random.default_rng((seed, 1))
+    activation = _sources(other, codes, structure, probability.shape, layers, width)
+    activation = activation.astype(np.float32)
 
     steps = _STEP * np.arange(checkpoints, dtype=np.int64)
     names = [f"step{step}" for step in steps]
@@ -123,6 +128,7 @@ def synthetic_scores(
     return xr.Dataset(
         {
             "score": ((*cell, "layer", "neuron"), score),
+            "activation": ((*cell, "layer", "neuron"), activation),
             "gap": ((*cell, "layer"), gap),
             "nodes": ((*cell, "layer"), np.full(gap.shape, _NODES, dtype=np.int32)),
             "converged": ((*cell, "layer"), np.ones(gap.shape, dtype=np.int8)),
@@ -146,7 +152,8 @@ def synthetic_run(path: str | Path, scores: xr.Dataset | None = None, **drawn: A
     path
         The run folder to make.
     scores
-        What it is to hold, in the form of `Run.scores`; may lack prompts (rank -1).
+        What it is to hold, in the form of `Run.scores`; may lack prompts (rank -1), and the
+        variable `activation`.
     **drawn
         Without `scores`: what `synthetic_scores` is to draw.
 
@@ -162,11 +169,12 @@ def synthetic_run(path: str | Path, scores: xr.Dataset | None = None, **drawn: A
         If the folder cannot be made.
     """
     data = (synthetic_scores(**drawn) if scores is None else scores).load()
+    settings = Settings(activations="activation" in data)
     run = create_run(
         path,
         Study(name="synthetic", words=_asked(data)),
         Suite("synthetic", _places(data, Path(path).absolute().parent / "no-weights")),
-        Settings(),
+        settings,
         layers=data.sizes["layer"],
         width=data.sizes["neuron"],
     )
@@ -176,7 +184,7 @@ def synthetic_run(path: str | Path, scores: xr.Dataset | None = None, **drawn: A
             run.write_baseline(checkpoint, data["baseline"].values[checkpoint])
         for word in range(data.sizes["word"]):
             cell = data.isel(checkpoint=checkpoint, word=word)
-            parts = {name: cell[name].values for name in BLOCK_VARIABLES}
+            parts = {name: cell[name].values for name in kept(BLOCK_VARIABLES, settings)}
             run.write_block(checkpoint, word, Block(**parts))
     return run
 
@@ -225,6 +233,27 @@ def _curves(rng: np.random.Generator, times: _Floats, checkpoints: int, columns:
     return curves
 
 
+def _sources(
+    rng: np.random.Generator,
+    codes: npt.NDArray[np.intp],
+    structure: float,
+    cells: tuple[int, int, int],
+    layers: int,
+    width: int,
+) -> _Floats:
+    """What every neuron gets from all words, from the word's group, from the word, by chance."""
+    shape = (layers, width)
+    common = rng.standard_normal(shape)
+    of_group = rng.standard_normal((codes.max() + 1, *shape))[codes]
+    of_word = rng.standard_normal((codes.size, *shape))
+    own = np.sqrt(structure) * of_group + np.sqrt(1 - structure) * of_word
+    # A word's neurons emerge from what an untrained network happens to have.
+    grown = np.linspace(0.0, 1.0, cells[0])[:, None, None, None]
+    untrained = rng.standard_normal((codes.size, *shape))
+    sources: _Floats = common + np.sqrt(grown) * own + np.sqrt(1 - grown) * untrained
+    return sources[:, :, None] + 0.3 * rng.standard_normal((*cells, *shape))
+
+
 def _shares(
     rng: np.random.Generator,
     codes: npt.NDArray[np.intp],
@@ -235,15 +264,7 @@ def _shares(
 ) -> _Floats:
     """Shares of every neuron in its layer's contribution; each layer's sum to one."""
     shape = (layers, width)
-    common = rng.standard_normal(shape)
-    of_group = rng.standard_normal((codes.max() + 1, *shape))[codes]
-    of_word = rng.standard_normal((codes.size, *shape))
-    own = np.sqrt(structure) * of_group + np.sqrt(1 - structure) * of_word
-    # A word's neurons emerge from what an untrained network happens to have.
-    grown = np.linspace(0.0, 1.0, cells[0])[:, None, None, None]
-    untrained = rng.standard_normal((codes.size, *shape))
-    logits = common + np.sqrt(grown) * own + np.sqrt(1 - grown) * untrained
-    logits = logits[:, :, None] + 0.3 * rng.standard_normal((*cells, *shape))
+    logits = _sources(rng, codes, structure, cells, layers, width)
     positive: _Floats = np.exp(logits)
     negative = rng.standard_normal((*cells, *shape)) / width / 4
     shares: _Floats = positive / positive.sum(axis=-1, keepdims=True)

@@ -25,7 +25,7 @@ from kntrace.errors import AnalysisError
 from kntrace.formation import formation_processes
 from kntrace.overlap import neuron_overlap, overlap_by_layer
 from kntrace.progress import Progress, silent
-from kntrace.selection import Selection, TopK, read_selection
+from kntrace.selection import Selection, TopK, default_k, read_selection
 from kntrace.verdict import Verdict, VerdictRule, combine
 from kntrace.wording import Averaging, read_wording, wordings_of
 
@@ -36,9 +36,6 @@ _JUDGED = "identity"
 
 # Scores are read eight times and more: where they are small they are read once, and held.
 _HELD = 256 * 2**20
-
-# The paper's number, but never more than one neuron in forty of a small model.
-_MOST, _ONE_IN = 1000, 40
 
 
 def analyse(
@@ -215,7 +212,7 @@ def _selection(
 ) -> Selection:
     """How to choose neurons, from either way of saying it."""
     if select is None:
-        return TopK(max(1, min(_MOST, neurons // _ONE_IN)) if k is None else k, averaging)
+        return TopK(default_k(neurons) if k is None else k, averaging)
     selection = read_selection(select) if isinstance(select, str) else select
     if averaging != "every_prompt":
         raise AnalysisError(

@@ -93,15 +93,17 @@ def intact(chunk: str | Path) -> bool:
     return passes(_bytes_of(chunk))
 
 
-def intact_blocks(scores: Path, pairs: Iterable[tuple[int, int]]) -> Iterator[bool]:
-    """For each of the blocks, whether all its chunks pass their checksum.
+def intact_blocks(
+    scores: Path, pairs: Iterable[tuple[int, int]], variables: Iterable[str] = BLOCK_VARIABLES
+) -> Iterator[bool]:
+    """For each of the blocks, whether its chunks of all `variables` pass their checksum.
 
     Costs three system calls a chunk and little beside them.
     """
     # Of millions of files even putting together the paths would take a while.
     ends = [
         (f"{scores / name / 'c'}.", chunk_name(name, 0, 0).removeprefix("c.0.0"))
-        for name in BLOCK_VARIABLES
+        for name in variables
     ]
     for checkpoint, word in pairs:
         place = f"{checkpoint}.{word}"
@@ -217,6 +219,8 @@ class CheckedStore(LocalStore):
         raise RunError("is not an ordinary file of a size that it may have", where=self.root / key)
 
 
-def block_chunks(scores: Path, checkpoint: int, word: int) -> list[Path]:
+def block_chunks(
+    scores: Path, checkpoint: int, word: int, variables: Iterable[str] = BLOCK_VARIABLES
+) -> list[Path]:
     """Files that hold one block."""
-    return [scores / name / chunk_name(name, checkpoint, word) for name in BLOCK_VARIABLES]
+    return [scores / name / chunk_name(name, checkpoint, word) for name in variables]

@@ -246,8 +246,8 @@ def remove_leftovers(path: Path) -> None:
     a leftover.
     """
     try:
-        inside = (path / name for name in (ANALYSIS, AUDIT, CAUSAL, SCORES))
-        places = (path, *inside, *_folders(path / SCORES))
+        inside = (path / name for name in (ANALYSIS, AUDIT, CAUSAL, FIGURES, SCORES))
+        places = (path, *inside, *_folders(path / ANALYSIS), *_folders(path / SCORES))
         for folder in places:
             halves = [
                 name

@@ -40,8 +40,15 @@ def refuse_changes(
         raise RunError(
             f"this run was made from something else: {shortlist(changes)}",
             where=path,
-            fix="Give another --out for the new run, or remove this folder to start it again.",
+            fix=_remedy(changes, settings),
         )
+
+
+def _remedy(changes: Sequence[str], made: Settings) -> str:
+    if [change.split(":")[1].strip() for change in changes] == ["activations"]:
+        option = "--activations" if made.activations else "--no-activations"
+        return f"Go on with {option}, as it was begun, or give another --out for a new run."
+    return "Give another --out for the new run, or remove this folder to start it again."
 
 
 def study_differences(mine: Study, theirs: Study) -> list[str]:

@@ -19,7 +19,7 @@ from kntrace.archive.bounded import opening
 from kntrace.archive.chunks import CheckedStore, unpack
 from kntrace.archive.identity import identity
 from kntrace.archive.labelled import CODECS
-from kntrace.archive.variables import COORDINATES, VARIABLES, Variable
+from kntrace.archive.variables import COORDINATES, VARIABLES, Variable, kept
 from kntrace.settings import Settings
 from kntrace.study import Study
 from kntrace.suite import Suite
@@ -102,24 +102,25 @@ def create_arrays(
         "suite": suite.digest,
         "settings": settings.digest,
     }
-    arrays = _create_empty(LocalStore(scores), sizes, attributes)
+    arrays = _create_empty(LocalStore(scores), sizes, settings, attributes)
     for name, (_, values) in coordinates(study, suite, sizes).items():
         text = values.dtype.kind == "U"
         arrays[name][:] = values.astype(np.object_) if text else values
 
 
-def descriptions(sizes: Mapping[str, int]) -> dict[str, ArrayV3Metadata]:
+def descriptions(sizes: Mapping[str, int], settings: Settings) -> dict[str, ArrayV3Metadata]:
     """What the archive says of each of its arrays: all but their attributes."""
-    arrays = _create_empty(MemoryStore(), sizes, {})
+    arrays = _create_empty(MemoryStore(), sizes, settings, {})
     return {name: cast("ArrayV3Metadata", array.metadata) for name, array in arrays.items()}
 
 
 def _create_empty(
-    store: Store, sizes: Mapping[str, int], attributes: dict[str, Any]
+    store: Store, sizes: Mapping[str, int], settings: Settings, attributes: dict[str, Any]
 ) -> dict[str, zarr.Array[Any]]:
     group = zarr.create_group(store, zarr_format=3, attributes=attributes)
     arrays = {}
-    for name, variable in VARIABLES.items():
+    for name in kept(VARIABLES, settings):
+        variable = VARIABLES[name]
         leading = len([dim for dim in variable.dims if dim in ("checkpoint", "word")])
         shape = tuple(sizes[dim] for dim in variable.dims)
         arrays[name] = group.create_array(

@@ -88,7 +88,7 @@ def open_run(path: str | Path) -> Run:
     described.refuse_large(path, run.sizes)
     for name in COORDINATES:
         refuse_links(scores / name, depth=1)
-    unlike = described.differing(scores, layout.descriptions(run.sizes))
+    unlike = described.differing(scores, layout.descriptions(run.sizes, settings))
     if unlike or not layout.labelled_as(scores, study, suite, run.sizes):
         raise RunError(
             "its variables and labels are not those of its study and suite"

@@ -26,7 +26,7 @@ import zarr
 from kntrace.archive import chunks, folder, layout
 from kntrace.archive.identity import shortlist
 from kntrace.archive.provenance import read_record, write_record
-from kntrace.archive.variables import BLOCK_VARIABLES, VARIABLES, Block
+from kntrace.archive.variables import BLOCK_VARIABLES, VARIABLES, Block, kept
 from kntrace.errors import RunError
 from kntrace.progress import Progress, silent
 from kntrace.settings import Settings
@@ -85,14 +85,20 @@ class Run:
         return layout.sizes(self.study, self.suite, self.layers, self.width)
 
     @property
+    def block_variables(self) -> tuple[str, ...]:
+        """Variables that hold a block, in the order in which they are written."""
+        return kept(BLOCK_VARIABLES, self.settings)
+
+    @property
     def scores(self) -> xr.Dataset:
         """All that was measured, as labelled arrays that are read when they are used.
 
-        Dimensions `checkpoint`, `word`, `prompt`, `layer`, `neuron`; variables `score`, `gap`,
-        `nodes`, `converged`, `probability`, `rank`, `fingerprint` (hex text, "" where there is
-        none) and `baseline`, described in `kntrace.archive.VARIABLES`. Blocks that are not done
-        read as NaN (`rank` and `converged`: -1, `nodes`: 0); use `require_complete` where that
-        would mislead. Nothing read is kept in memory.
+        Dimensions `checkpoint`, `word`, `prompt`, `layer`, `neuron`; variables `score`,
+        `activation` (unless the run keeps none), `gap`, `nodes`, `converged`, `probability`,
+        `rank`, `fingerprint` (hex text, "" where there is none) and `baseline`, described in
+        `kntrace.archive.VARIABLES`. Blocks that are not done read as NaN (`rank` and
+        `converged`: -1, `nodes`: 0); use `require_complete` where that would mislead. Nothing
+        read is kept in memory.
         """
         dataset = layout.open_dataset(self._scores).drop_vars("fingerprint")
         prints = [self.fingerprint(place) or "" for place in range(len(self.suite))]
@@ -101,7 +107,7 @@ class Run:
             fingerprint=("checkpoint", np.array(prints, dtype=np.str_), described)
         )
         labels = layout.coordinates(self.study, self.suite, self.sizes)
-        return dataset[list(VARIABLES)].assign_coords(labels)
+        return dataset[list(kept(VARIABLES, self.settings))].assign_coords(labels)
 
     def missing(self) -> list[tuple[int, int]]:
         """List the blocks that are not there, as (checkpoint, word) positions in order.
@@ -139,7 +145,7 @@ class Run:
         # Checkpoint by checkpoint: a list of all blocks would grow with the run.
         for checkpoint, there in enumerate(present):
             pairs = [(checkpoint, int(word)) for word in np.flatnonzero(there)]
-            found = chunks.intact_blocks(self._scores, pairs)
+            found = chunks.intact_blocks(self._scores, pairs, self.block_variables)
             for pair in pairs:
                 progress("verify", done, total, self.describe(*pair))
                 done += 1
@@ -181,12 +187,12 @@ class Run:
         if not self._checkpoint_file("fingerprint", checkpoint).exists():
             label = self.suite.checkpoints[checkpoint].label
             raise ValueError(f"the fingerprint of {label!r} has to be written before its blocks")
-        for name in BLOCK_VARIABLES:
+        for name in self.block_variables:
             value = np.asarray(getattr(block, name))
             expected = tuple(self.sizes[dim] for dim in VARIABLES[name].dims[2:])
             if value.shape != expected:
                 raise ValueError(f"{name} has shape {value.shape}, this run's is {expected}")
-        for name in BLOCK_VARIABLES:
+        for name in self.block_variables:
             self._write(name, (checkpoint, word), np.asarray(getattr(block, name)))
 
     def fingerprint(self, checkpoint: int) -> str | None:
@@ -330,13 +336,14 @@ class Run:
     def _discard(self, checkpoint: int) -> None:
         """Remove all blocks of one checkpoint, each one's commit mark first."""
         for word in range(len(self.study.words)):
-            for file in reversed(chunks.block_chunks(self._scores, checkpoint, word)):
+            files = chunks.block_chunks(self._scores, checkpoint, word, self.block_variables)
+            for file in reversed(files):
                 file.unlink(missing_ok=True)
 
     def _present(self) -> npt.NDArray[np.bool_]:
         """Which blocks have all their chunks, as (checkpoint, word) truth values."""
         present = np.ones(self.shape, dtype=np.bool_)
-        for name in BLOCK_VARIABLES:
+        for name in self.block_variables:
             present &= chunks.existing(self._scores / name, self.shape)
         return present
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BLOCK_VARIABLES", "COORDINATES", "VARIABLES", "Block", "Variable"]
+from kntrace.settings import Settings
+
+__all__ = ["BLOCK_VARIABLES", "COORDINATES", "VARIABLES", "Block", "Variable", "kept"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,13 @@ VARIABLES: dict[str, Variable] = {
         float("nan"),
         "probability",
         "Integrated gradient of the answer's probability with respect to one neuron",
+    ),
+    "activation": Variable(
+        ("checkpoint", "word", "prompt", "layer", "neuron"),
+        "float32",
+        float("nan"),
+        "",
+        "What the neuron is at the scored position of the prompt; not in runs that keep none",
     ),
     "gap": Variable(
         ("checkpoint", "word", "prompt", "layer"),
@@ -103,6 +113,7 @@ BLOCK_VARIABLES: tuple[str, ...] = (
     "converged",
     "probability",
     "rank",
+    "activation",
     "score",
 )
 
@@ -118,6 +129,11 @@ COORDINATES: dict[str, Variable] = {
     "layer": Variable(("layer",), "int64", None, "", "Layer, counted from 0"),
     "neuron": Variable(("neuron",), "int64", None, "", "Neuron in its layer, counted from 0"),
 }
+
+
+def kept(names: Iterable[str], settings: Settings) -> tuple[str, ...]:
+    """Those of the variables that a run with these settings has."""
+    return tuple(name for name in names if name != "activation" or settings.activations)
 
 
 @dataclass(frozen=True)
@@ -141,6 +157,9 @@ class Block:
     converged
         (prompt, layer) int8, 1 where the integral is within the tolerance and 0 where it is
         not; -1 likewise.
+    activation
+        (prompt, layer, neuron) float32, what each neuron is at the scored position; NaN
+        likewise. A run that keeps no activations passes it over.
     """
 
     score: npt.NDArray[np.float32]
@@ -149,3 +168,4 @@ class Block:
     rank: npt.NDArray[np.int32]
     nodes: npt.NDArray[np.int32]
     converged: npt.NDArray[np.int8]
+    activation: npt.NDArray[np.float32] | None = None

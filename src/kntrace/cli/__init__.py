@@ -24,6 +24,7 @@ from kntrace.cli.run import run_sweep
 from kntrace.cli.status import status
 from kntrace.cli.study import study_app
 from kntrace.cli.suite import show_suite
+from kntrace.cli.view import view
 from kntrace.errors import KntraceError
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "status": status,
     "analyse": analyse,
     "ablate": ablate,
+    "view": view,
     "report": report,
     "export": export,
 }

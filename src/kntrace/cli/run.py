@@ -60,6 +60,10 @@ def run_sweep(
             help="Number format: float32, float64; on a GPU also tf32, bfloat16, float16."
         ),
     ] = "float32",
+    activations: Annotated[
+        bool,
+        typer.Option(help="Keep what neurons are, too: some views need it; doubles the archive."),
+    ] = True,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
     threads: Threads = None,
     evict: Annotated[
@@ -96,6 +100,7 @@ def run_sweep(
         "answer_tokens": answer_tokens,
         "baseline": baseline if named else "zero",
         "dtype": dtype,
+        "activations": activations,
     }
     if preset is None:
         settings = kntrace.Settings.of(**options)

@@ -41,6 +41,7 @@ __all__ = [
     "ProbabilityCurves",
     "draw_ablation",
     "draw_all",
+    "known_formats",
     "render",
 ]
 
@@ -117,7 +118,7 @@ def draw_all(
     -----
     Cost: about 5 s for 38 words in two formats.
     """
-    formats = _known_formats(formats)
+    formats = known_formats(formats)
     folder = Path(folder)
     written = []
     try:
@@ -147,7 +148,7 @@ def draw_ablation(
     RunError
         If a file cannot be written.
     """
-    formats, folder = _known_formats(formats), Path(folder)
+    formats, folder = known_formats(formats), Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return _draw(DOSE, ablation, folder, formats)
@@ -155,7 +156,8 @@ def draw_ablation(
         raise write_failure(folder, error) from error
 
 
-def _known_formats(formats: Sequence[str]) -> tuple[str, ...]:
+def known_formats(formats: Sequence[str]) -> tuple[str, ...]:
+    """Each of the formats once; raises `SettingsError` if one is unknown."""
     formats = (formats,) if isinstance(formats, str) else tuple(dict.fromkeys(formats))
     for form in formats:
         if form not in FORMATS:

@@ -31,7 +31,9 @@ from kntrace.report.cautions import cautions
 from kntrace.report.explore import explorer
 from kntrace.report.references import BIBTEX, REFERENCES
 from kntrace.report.script import policy, script
+from kntrace.report.views import sections as view_sections
 from kntrace.verdict import VerdictRule
+from kntrace.views import View
 
 __all__ = ["write_report"]
 
@@ -164,6 +166,7 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
         "matrix_tests": tables.matrix_tests(analysis),
         "overlap": tables.overlap(analysis),
         "causes": found,
+        "views": view_sections(run, _picture),
         "overlap_by_layer": tables.overlap_by_layer(analysis),
         "early": tables.early(analysis),
         "times": prose.times(analysis.times),
@@ -182,8 +185,8 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _picture(drawing: Drawing | DoseCurves, subject: Any) -> _Picture:
-    table = drawing.prepare(subject)
+def _picture(drawing: Drawing | DoseCurves | View, subject: Any) -> _Picture:
+    table: Any = drawing.prepare(subject)
     figure = drawing.draw(table)
     kind, data = "image/svg+xml", render(figure, "svg")
     if len(data) > _LARGEST_SVG:

@@ -51,8 +51,10 @@ def compute_block(
     rank = np.full(count, -1, dtype=np.int32)
     nodes = np.zeros((count, layers), dtype=np.int32)
     converged = np.full((count, layers), -1, dtype=np.int8)
+    activation = np.full(score.shape, np.nan, dtype=np.float32)
     for place, found in zip(places, engine.attribute_many(encoded), strict=True):
         score[place], gap[place] = found.score, found.gap
         probability[place], rank[place] = found.probability, found.rank
         nodes[place], converged[place] = found.nodes, found.converged
-    return Block(score, gap, probability, rank, nodes, converged)
+        activation[place] = found.activation
+    return Block(score, gap, probability, rank, nodes, converged, activation)

@@ -1,0 +1,204 @@
+"""Other ways to look at the same run: one file a view, and a line in `VIEWS`.
+
+A view is a frozen dataclass. `compute(asked)` makes tables of the arrays of a run, always with
+their controls; `draw(found)` draws them; `describe(found)` says what is to be seen. The command
+`kntrace view`, the report, and the tests of what every view must do pick it up from `VIEWS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kntrace.archive import Run
+from kntrace.archive.folder import write_failure
+from kntrace.errors import AnalysisError, SettingsError
+from kntrace.figures import known_formats, render
+from kntrace.progress import Progress, silent
+from kntrace.views.acquisition import Acquisition
+from kntrace.views.agreement import Agreement
+from kntrace.views.base import Asked, Found, View
+from kntrace.views.files import computed, read_view, where_kept, write_view
+from kntrace.views.predictivity import Predictivity
+from kntrace.views.thresholds import Thresholds
+from kntrace.views.turnover import Turnover
+
+__all__ = [
+    "VIEWS",
+    "Asked",
+    "Found",
+    "View",
+    "compute_views",
+    "computed",
+    "find_views",
+    "lacking",
+    "listing",
+    "read_view",
+    "where_kept",
+]
+
+_KNOWN: tuple[View, ...] = (
+    Acquisition(),
+    Turnover(),
+    Thresholds(),
+    Agreement(),
+    Predictivity(),
+)
+VIEWS: dict[str, View] = {view.name: view for view in _KNOWN}
+"""Every view by name, in the order in which a reader should look at them."""
+
+
+def find_views(names: Iterable[str], options: Mapping[str, str] | None = None) -> list[View]:
+    """Find views by name, with options of their own.
+
+    Parameters
+    ----------
+    names
+        Names in `VIEWS`; `all` stands for all of them.
+    options
+        Values, as text, of fields of the views. Each goes to every view that has such a field.
+
+    Raises
+    ------
+    SettingsError
+        If a name or option is unknown, or a value is not of its kind.
+    """
+    wanted = list(dict.fromkeys(names))
+    if "all" in wanted:
+        wanted = list(VIEWS)
+    for name in wanted:
+        if name not in VIEWS:
+            near = difflib.get_close_matches(name, VIEWS, n=1)
+            raise SettingsError(
+                f"no view {name!r}",
+                expected=f"{near[0]!r}, perhaps" if near else f"one of {', '.join(VIEWS)}",
+            )
+    views = [VIEWS[name] for name in wanted]
+    for name, text in (options or {}).items():
+        having = [view for view in views if name in own_options(view)]
+        if not having:
+            known = dict.fromkeys(one for view in views for one in own_options(view))
+            raise SettingsError(
+                f"no option {name!r} of {', '.join(wanted)}",
+                expected=f"one of {', '.join(known)}" if known else "none: they have no options",
+            )
+        views = [_with(view, name, text) if view in having else view for view in views]
+    return views
+
+
+def own_options(view: View) -> dict[str, Any]:
+    """The options of a view with their values."""
+    fields = dataclasses.fields(view)  # type: ignore[arg-type]
+    fixed = ("name", "title", "how_to_read", "needs")
+    return {one.name: getattr(view, one.name) for one in fields if one.name not in fixed}
+
+
+def lacking(run: Run, view: View) -> tuple[str, ...]:
+    """Variables that the view needs and the run has not kept."""
+    return tuple(name for name in view.needs if name not in run.scores)
+
+
+def listing(run: Run) -> list[dict[str, Any]]:
+    """Every view, with what the run lacks for it and whether it is computed, as plain values."""
+    return [
+        {
+            "name": name,
+            "title": view.title,
+            "options": own_options(view),
+            "lacks": list(lacking(run, view)),
+            "computed": computed(run, name),
+        }
+        for name, view in VIEWS.items()
+    ]
+
+
+def compute_views(
+    run: Run,
+    views: Sequence[View] | None = None,
+    *,
+    wording: str | None = None,
+    select: str | None = None,
+    floor: float = 0.05,
+    seed: int = 0,
+    formats: Sequence[str] = ("png", "pdf"),
+    progress: Progress = silent,
+) -> dict[str, Found]:
+    """Compute views of a finished run; write their tables and figures into its folder.
+
+    Parameters
+    ----------
+    run
+        A finished run.
+    views
+        Of `VIEWS`; all that the run has the variables for unless given.
+    wording, select, floor, seed
+        See `Asked`.
+    formats
+        Of the figures; none if empty.
+    progress
+        Told of the views done, in the stage `views`.
+
+    Raises
+    ------
+    AnalysisError
+        If the run lacks a variable that a view needs, if it is not finished, or if there is no
+        such wording or choice of neurons.
+    RunError
+        If a file cannot be written.
+    """
+    if views is None:
+        views = [view for view in VIEWS.values() if not lacking(run, view)]
+    for view in views:
+        if absent := lacking(run, view):
+            raise AnalysisError(
+                f"the view {view.name!r} needs {' and '.join(absent)}, which this run has not kept",
+                where=run.path,
+                expected="a run that was made without --no-activations",
+                fix="Score anew, with another --out, or leave this view out.",
+            )
+    asked = Asked(run.scores, wording, select, floor, seed)
+    forms = known_formats(formats) if formats else ()
+    found: dict[str, Found] = {}
+    for done, view in enumerate(views):
+        progress("views", done, len(views), view.name)
+        found[view.name] = view.compute(asked)
+        write_view(run, view, asked, found[view.name])
+        _draw(run.path / "figures", view, found[view.name], forms)
+    progress("views", len(views), len(views))
+    return found
+
+
+def _draw(folder: Path, view: View, found: Found, formats: Sequence[str]) -> None:
+    if not formats:
+        return
+    figure = view.draw(found)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for form in formats:
+            partial = folder / f"{view.name}.{form}.partial"
+            partial.write_bytes(render(figure, form))
+            partial.replace(folder / f"{view.name}.{form}")
+    except OSError as error:
+        raise write_failure(folder, error) from error
+
+
+def _with(view: View, name: str, text: str) -> View:
+    """The view with one option set to what the text says."""
+    before = own_options(view)[name]
+    kind = type(before)
+    try:
+        value: Any = kind(text)
+    except ValueError:
+        # A checkpoint is named by its position or by its label.
+        if name != "pivot":
+            expected = {int: "a whole number", float: "a number"}.get(kind, "another value")
+            raise SettingsError(f"{name} = {text!r}", expected=expected) from None
+        value = text
+    try:
+        changed: View = dataclasses.replace(view, **{name: value})  # type: ignore[type-var]
+    except AnalysisError as error:
+        raise SettingsError(f"{name} = {text!r}: {error.found}", expected=error.expected) from None
+    return changed

@@ -1,0 +1,208 @@
+"""Agreement of prompts: do a word's prompts find the same neurons, and only its own?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from kntrace.errors import AnalysisError
+from kntrace.views.base import Asked, Found
+from kntrace.views.drawing import draw_lines
+from kntrace.views.lines import known_lines, line_table, mean_line, short, value_at
+
+__all__ = ["Agreement", "agreement", "gram"]
+
+_Floats = npt.NDArray[np.float64]
+_LINES = ("own", "same_group", "other_group", "matched")
+
+
+def gram(vectors: npt.ArrayLike) -> _Floats:
+    """Cosines of all vectors with one another, (vector, vector); 0 for a vector of nothing."""
+    rows = np.asarray(vectors, dtype=np.float64)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = np.divide(rows, length, out=np.zeros_like(rows), where=length > 0)
+    return np.asarray(unit @ unit.T)
+
+
+def agreement(cosines: npt.ArrayLike) -> float:
+    """How far n vectors point the same way: (s² - 1) / (n - 1).
+
+    s is the largest singular value of the vectors, each of length one: 1 where all are the
+    same (or opposite), 0 where they are at right angles, |cosine| for two.
+
+    Parameters
+    ----------
+    cosines
+        (vector, vector), see `gram`; NaN comes out of a single vector.
+
+    References
+    ----------
+    Niu et al. 2024.
+    """
+    matrix = np.asarray(cosines, dtype=np.float64)
+    if len(matrix) < 2:
+        return float("nan")
+    # The Gram matrix of unit vectors has the squares of their singular values.
+    return float((np.linalg.eigvalsh(matrix)[-1] - 1) / (len(matrix) - 1))
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The view; see `agreement`.
+
+    Attributes
+    ----------
+    draws
+        How many sets of other words' prompts are drawn for every word, of its group and of
+        others each.
+    """
+
+    draws: int = 8
+    name: str = "agreement"
+    title: str = "Agreement of a word's prompts"
+    how_to_read: str = (
+        "How far the scores of a word's prompts point the same way (1: the same neurons in the "
+        "same proportions, 0: nothing in common; 95 % intervals over words). Beside them as many "
+        "prompts of different words, of the word's group and of other groups, one prompt a "
+        "word; and the word's prompts with the neurons of every layer shuffled. Left as they "
+        "are, right less the mean over words, so that what every prompt finds does not count. "
+        "Agreement in an untrained network is about the text of the prompts, not about what is "
+        "known: only what own prompts have above other words' is about the word."
+    )
+    needs: tuple[str, ...] = ("score",)
+
+    def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise AnalysisError(f"{self.draws} draws", expected="1 or more")
+
+    def compute(self, asked: Asked) -> Found:
+        """See `agreement`; the table is `lines`.
+
+        Notes
+        -----
+        Holds the scores of one checkpoint, all words and prompts.
+        """
+        sets = _sets(asked, self.draws)
+        owner = np.repeat(np.arange(len(asked.view.words)), asked.view.asked.sum(axis=1))
+        rng = np.random.default_rng(asked.seed)
+        shape = (len(asked.view.checkpoints), len(asked.view.words))
+        found = {
+            panel: {line: np.full(shape, np.nan) for line in _LINES}
+            for panel in ("agreement", "agreement_centred")
+        }
+        for place in range(shape[0]):
+            vectors = np.concatenate(
+                [
+                    asked.values("score", place, word).reshape(-1, _neurons(asked))
+                    for word in range(shape[1])
+                ]
+            )
+            means = np.stack([vectors[owner == word].mean(axis=0) for word in range(shape[1])])
+            for panel, rows in (
+                ("agreement", vectors),
+                ("agreement_centred", vectors - means.mean(axis=0)),
+            ):
+                cosines, shuffled = gram(rows), gram(_shuffled(rows, asked, rng))
+                for word, by_line in enumerate(sets):
+                    for line, draws in by_line.items():
+                        found[panel][line][place, word] = _mean_agreement(cosines, draws)
+                    found[panel]["matched"][place, word] = _mean_agreement(shuffled, by_line["own"])
+        rows_of = [
+            row
+            for panel, lines in found.items()
+            for line, values in lines.items()
+            for row in mean_line(panel, line, values)
+        ]
+        differences = [
+            row
+            for panel, lines in found.items()
+            for row in mean_line(panel, "own_minus_other", lines["own"] - lines["other_group"])
+        ]
+        lines = line_table(asked, (*rows_of, *differences, *known_lines(asked)))
+        first, last = asked.view.checkpoints[0], asked.view.checkpoints[-1]
+        facts: dict[str, Any] = {
+            f"{panel}_{line}_{when}": value_at(lines, panel, line, label)
+            for panel in found
+            for line in (*_LINES, "own_minus_other")
+            for when, label in (("first", first), ("last", last))
+        }
+        facts |= {"first_checkpoint": first, "last_checkpoint": last}
+        return Found({"lines": lines}, facts, _say(facts))
+
+    def prepare(self, found: Found) -> Found:
+        """Return it as it is."""
+        return found
+
+    def draw(self, found: Found) -> Figure:
+        """Draw the lines, as they are and less what all words share."""
+        titles = {
+            "agreement": "agreement of prompts",
+            "agreement_centred": "agreement, less the mean word",
+        }
+        return draw_lines(found.main, titles)
+
+    def describe(self, found: Found) -> str:
+        """The sentences that say what was found."""
+        return " ".join(found.text)
+
+
+def _neurons(asked: Asked) -> int:
+    return int(asked.scores.sizes["layer"] * asked.scores.sizes["neuron"])
+
+
+def _sets(asked: Asked, draws: int) -> list[dict[str, list[npt.NDArray[np.intp]]]]:
+    """Which prompts are compared, as rows of all prompts: own, and those of different words."""
+    counts = asked.view.asked.sum(axis=1)
+    start = np.concatenate([[0], np.cumsum(counts)])
+    rng = np.random.default_rng((asked.seed, 1))
+    found = []
+    for word, count in enumerate(counts):
+        same = asked.codes == asked.codes[word]
+        same[word] = False
+        others = {"same_group": same, "other_group": asked.codes != asked.codes[word]}
+        sets = {"own": [np.arange(start[word], start[word + 1])]}
+        for line, members in others.items():
+            # The word itself is one of them; two words at least.
+            wanted = min(max(int(count), 2) - 1, int(members.sum()))
+            sets[line] = [
+                np.array(
+                    [
+                        start[one] + rng.integers(counts[one])
+                        for one in (word, *rng.permutation(np.flatnonzero(members))[:wanted])
+                    ]
+                )
+                for _ in range(draws if wanted else 0)
+            ]
+        found.append(sets)
+    return found
+
+
+def _mean_agreement(cosines: _Floats, draws: list[npt.NDArray[np.intp]]) -> float:
+    found = [agreement(cosines[np.ix_(rows, rows)]) for rows in draws]
+    return float(np.mean(found)) if found else float("nan")
+
+
+def _shuffled(rows: _Floats, asked: Asked, rng: np.random.Generator) -> _Floats:
+    """The neurons of every layer in another order, another one for every prompt."""
+    layers = rows.reshape(len(rows), asked.scores.sizes["layer"], -1)
+    return rng.permuted(layers, axis=2).reshape(rows.shape)
+
+
+def _say(facts: dict[str, Any]) -> tuple[str, ...]:
+    def sentence(panel: str, when: str) -> str:
+        own, same, other, matched = (short(facts[f"{panel}_{line}_{when}"]) for line in _LINES)
+        return f"own {own}, same group {same}, other groups {other}, shuffled {matched}"
+
+    return tuple(
+        f"{head} {facts['first_checkpoint']}: {sentence(panel, 'first')}; at "
+        f"{facts['last_checkpoint']}: {sentence(panel, 'last')}; own minus other "
+        f"{short(facts[f'{panel}_own_minus_other_last'])}."
+        for panel, head in (
+            ("agreement", "Agreement of prompts at"),
+            ("agreement_centred", "Less the mean word, at"),
+        )
+    )

@@ -1,0 +1,156 @@
+"""What a view is: a small frozen object that computes tables, draws them and describes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from kntrace.errors import AnalysisError
+from kntrace.selection import Selection, TopK, default_k, read_selection
+from kntrace.wording import Wording, read_wording
+
+__all__ = ["Asked", "Found", "View"]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Scores, and what all views ask of them alike.
+
+    Attributes
+    ----------
+    scores
+        As `Run.scores` gives them.
+    wording
+        The prompts to use; the study's first wording unless given.
+    select
+        Which neurons are a word's own, as `kntrace.selection.read_selection` reads it; unless
+        given, the strongest 1,000, or one in forty of a smaller model.
+    floor
+        Below this P(answer) a word does not count as known: that part of training is shaded.
+    seed
+        Of everything that is drawn at random.
+    """
+
+    scores: xr.Dataset
+    wording: str | None = None
+    select: str | None = None
+    floor: float = 0.05
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.floor < 1:
+            raise AnalysisError(f"a floor of {self.floor}", expected="a probability below 1")
+
+    @cached_property
+    def view(self) -> Wording:
+        """The wording's prompts."""
+        return read_wording(self.scores, self.wording)
+
+    @cached_property
+    def selection(self) -> Selection:
+        """How a word's own neurons are chosen."""
+        if self.select is None:
+            return TopK(default_k(self.scores.sizes["layer"] * self.scores.sizes["neuron"]))
+        return read_selection(self.select)
+
+    @property
+    def groups(self) -> list[str]:
+        """Group of every word."""
+        return [str(group) for group in self.scores["group"].values]
+
+    @cached_property
+    def codes(self) -> npt.NDArray[np.intp]:
+        """Group of every word as a number, in the order in which groups come."""
+        numbers = {name: place for place, name in enumerate(dict.fromkeys(self.groups))}
+        return np.array([numbers[name] for name in self.groups], dtype=np.intp)
+
+    def values(self, variable: str, checkpoint: int, word: int) -> npt.NDArray[np.float64]:
+        """A variable of one block, (prompt, layer, neuron), of the prompts that the word has.
+
+        Raises
+        ------
+        AnalysisError
+            If it holds something else than finite numbers, as where the run is not finished.
+        """
+        block = self.view.scores[variable].isel(checkpoint=checkpoint, word=word)
+        found = block.transpose("prompt", "layer", "neuron").values[self.view.asked[word]]
+        if not np.isfinite(found).all():
+            raise AnalysisError(
+                f"{variable}s that are not finite numbers",
+                where=f"word {self.view.words[word]!r} at {self.view.checkpoints[checkpoint]!r}",
+                expected="a finished run",
+                fix="Finish it with `kntrace run`.",
+            )
+        return np.asarray(found, dtype=np.float64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the scores, as what JSON can express."""
+        given = {"floor": self.floor, "seed": self.seed}
+        return {"wording": self.view.name, "select": self.selection.spec, **given}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a view found.
+
+    Attributes
+    ----------
+    tables
+        All numbers, by name; what is drawn is drawn from them. The first one is `main`.
+    facts
+        The numbers that sum it up, as what JSON can express; None where undefined.
+    text
+        Sentences that say what was found, against which controls.
+    """
+
+    tables: Mapping[str, pd.DataFrame]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    text: Sequence[str] = ()
+
+    @property
+    def main(self) -> pd.DataFrame:
+        """The first table."""
+        return next(iter(self.tables.values()))
+
+    def __str__(self) -> str:
+        return "\n".join(self.text)
+
+
+class View(Protocol):
+    """One way to look at a run: a frozen dataclass whose other fields are its options."""
+
+    @property
+    def name(self) -> str:
+        """Name in the registry and of its files."""
+
+    @property
+    def title(self) -> str:
+        """What it is, as a heading."""
+
+    @property
+    def how_to_read(self) -> str:
+        """What the marks mean, what to look for, and what it does not say."""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Variables of the archive without which it cannot be computed."""
+
+    def compute(self, asked: Asked) -> Found:
+        """Compute all tables from the arrays of a run."""
+
+    def prepare(self, found: Found) -> Found:
+        """Return what `draw` draws; a report asks every figure for that."""
+
+    def draw(self, found: Found) -> Figure:
+        """Draw the figure from the tables."""
+
+    def describe(self, found: Found) -> str:
+        """Say in one or two sentences what is to be seen, for those who cannot see it."""

@@ -1,0 +1,161 @@
+"""How views look: lines through training in one place, what is known of the words below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from kntrace.figures.steps import StepAxis
+from kntrace.figures.style import (
+    INK,
+    MUTED,
+    PAGE,
+    PALE,
+    TEXT,
+    drawing,
+    legend,
+    new_figure,
+    settle,
+    tidy,
+)
+
+__all__ = ["LOOKS", "Beside", "draw_lines", "plot_lines", "shade_unknown", "step_axis"]
+
+Beside = Callable[[Axes, StepAxis, float], None]
+"""Draws another panel: into these axes, with this step axis, so many mm wide."""
+
+# One look for each kind of line in all views; the same as in the dose curves where there is one.
+LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "own": ("the word's own", {"color": "#D55E00", "linewidth": 1.5, "marker": "o"}),
+    "same_group": ("same group", {"color": "#0072B2", "marker": "s"}),
+    "other_group": (
+        "other groups",
+        {"color": "#009E73", "linestyle": (0, (4, 1.5)), "marker": "^"},
+    ),
+    "previous": ("own, with the checkpoint before", {"color": "#E69F00", "linewidth": 0.8}),
+    "first": (
+        "own, with the first checkpoint",
+        {"color": "#CC79A7", "linestyle": (0, (5, 1.5, 1, 1.5)), "linewidth": 0.8},
+    ),
+    "matched": ("random, same layers", {"color": INK, "linestyle": (0, (1, 1.2))}),
+    "chance": ("random", {"color": MUTED, "linestyle": (0, (5, 1.5, 1, 1.5)), "linewidth": 0.8}),
+}
+
+_NAMES = {"probability": "P(answer)", "log_odds": "log-odds"}
+_TOP, _STRIP, _LEGEND = 58.0, 24.0, 4.0
+
+
+def step_axis(table: pd.DataFrame) -> StepAxis:
+    """The checkpoints of a table of lines, in the order in which P(answer) has them all."""
+    if "panel" in table:
+        table = table[(table["panel"] == "probability") & (table["line"] == "own")]
+    each = table.drop_duplicates("checkpoint")
+    steps = each["step"].to_numpy(dtype=np.int64)
+    labels = [str(label) for label in each["checkpoint"]]
+    return StepAxis.of(xr.Dataset(coords={"checkpoint": labels, "step": ("checkpoint", steps)}))
+
+
+def draw_lines(
+    table: pd.DataFrame,
+    titles: Mapping[str, str],
+    *,
+    headings: Mapping[str, str] | None = None,
+    beside: Beside | None = None,
+    looks: Mapping[str, tuple[str, dict[str, Any]]] = LOOKS,
+    texts: tuple[str, ...] = (),
+) -> Figure:
+    """Draw panels of lines, and below them P(answer) and its log-odds.
+
+    Parameters
+    ----------
+    table
+        Of `kntrace.views.lines.line_table`.
+    titles
+        The panels to draw, one or two, with what their y axis shows.
+    headings
+        What stands above a panel.
+    beside
+        Draws the panel on the right, where there is only one of lines.
+    looks
+        Name and look of every line.
+    texts
+        Words that appear, so that the fonts have them.
+    """
+    with drawing(texts):
+        figure = new_figure(PAGE, _TOP + _STRIP + 2 * _LEGEND + 10, spaced=True)
+        grid = figure.add_gridspec(3, 2, height_ratios=[2 * _LEGEND, _TOP, _STRIP])
+        axis = step_axis(table)
+        names = [name for name in looks if name in set(table["line"])]
+        _legend(figure.add_subplot(grid[0, :]), names, looks)
+        for column, (panel, label) in enumerate(titles.items()):
+            wide = len(titles) == 1 and beside is None
+            ax = figure.add_subplot(grid[1, :] if wide else grid[1, column])
+            plot_lines(ax, table, panel, axis, looks)
+            axis.apply(ax, PAGE * (0.85 if wide else 0.4))
+            ax.set_ylabel(label, labelpad=2)
+            ax.set_title((headings or {}).get(panel, ""), loc="left", pad=3, size=TEXT)
+        if beside is not None:
+            beside(figure.add_subplot(grid[1, 1]), axis, PAGE * 0.4)
+        for column, panel in enumerate(_NAMES):
+            ax = figure.add_subplot(grid[2, column])
+            plot_lines(ax, table, panel, axis, looks)
+            axis.apply(ax, PAGE * 0.4)
+            ax.set_ylabel(_NAMES[panel], labelpad=2)
+            if panel == "probability":
+                ax.set_ylim(0, 1)
+        return settle(figure)
+
+
+def plot_lines(
+    ax: Axes,
+    table: pd.DataFrame,
+    panel: str,
+    axis: StepAxis,
+    looks: Mapping[str, tuple[str, dict[str, Any]]] = LOOKS,
+) -> None:
+    """Draw the lines of one panel, the first look on top, and shade what is not yet known."""
+    part = table[table["panel"] == panel]
+    place = dict(zip(axis.labels, axis.places, strict=True))
+    for name in reversed([name for name in looks if name in set(part["line"])]):
+        rows = part[part["line"] == name]
+        x = rows["checkpoint"].astype(str).map(place).to_numpy(dtype=np.float64)
+        value, low, high = (
+            rows[one].to_numpy(dtype=np.float64) for one in ("value", "low", "high")
+        )
+        look = {"linewidth": 1.0, "markersize": 2.2, **looks[name][1]}
+        if len(x) == 1:
+            look["marker"] = look.get("marker", "o")
+        ax.plot(x, value, **look)
+        if np.isfinite(low).any():
+            ax.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+    shade_unknown(ax, table, axis)
+    tidy(ax, grid="y")
+
+
+def shade_unknown(ax: Axes, table: pd.DataFrame, axis: StepAxis) -> None:
+    """Shade the checkpoints at which P(answer), the mean over words, is under the floor."""
+    known = table[(table["panel"] == "probability") & (table["line"] == "own")]
+    edges = axis.edges
+    for place, (value, floor) in enumerate(zip(known["value"], known["floor"], strict=True)):
+        if value < floor:
+            ax.axvspan(
+                edges[place], edges[place + 1], color=PALE, alpha=0.45, linewidth=0, zorder=0
+            )
+
+
+def _legend(ax: Axes, names: list[str], looks: Mapping[str, tuple[str, dict[str, Any]]]) -> None:
+    handles = [
+        Line2D(
+            [], [], **{"linewidth": 1.0, "markersize": 2.5, **looks[name][1]}, label=looks[name][0]
+        )
+        for name in names
+    ]
+    ax.set_axis_off()
+    legend(ax, handles, (0.0, 0.0), columns=4)
