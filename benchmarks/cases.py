@@ -52,7 +52,7 @@ class Case:
         What the words of a group share: `nothing`, so that "yes" is false; `meaning`, so that
         it is right; or only the `wording` of their questions.
     often
-        How many of its suites are grown in one round.
+        How many of its suites are grown in one round, compared with the others.
     world
         A key of `kntrace.grow.WORLDS`.
     recipe, settings
@@ -62,11 +62,13 @@ class Case:
     name: str
     title: str
     truth: Truth
-    often: int
+    often: float
     world: str
     recipe: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
+
+_LLAMA = {"architecture": "llama"}
 
 _ALL = (
     Case("flat", "flat", "nothing", 2, "flat"),
@@ -89,6 +91,39 @@ _ALL = (
     ),
     Case("contexts_only", "only contexts shared", "meaning", 1, "contexts_only"),
     Case("phrasings_only", "only wording shared", "wording", 1, "phrasings_only"),
+    Case(
+        "question_form",
+        "flat, each group asked in a form of its own",
+        "nothing",
+        1,
+        "question_form",
+    ),
+    Case(
+        "names_mean",
+        "flat, tokens of a name along the groups, all of them scored",
+        "nothing",
+        1,
+        "name_length",
+        settings={"answer_tokens": "mean"},
+    ),
+    Case(
+        "names_first",
+        "flat, tokens of a name along the groups, the first one scored",
+        "nothing",
+        0.5,
+        "name_length",
+        settings={"answer_tokens": "first"},
+    ),
+    Case("flat_12", "flat, 12 words", "nothing", 1, "flat_12"),
+    Case("flat_20", "flat, 20 words", "nothing", 1, "flat_20"),
+    Case("flat_two", "flat, 23 words in two groups", "nothing", 1, "flat_two"),
+    Case("flat_six", "flat, 50 words in six groups", "nothing", 1, "flat_six"),
+    Case("flat_llama", "flat, Llama", "nothing", 1, "flat", recipe=_LLAMA),
+    Case("structured_12", "structured, 12 words", "meaning", 0.5, "structured_12"),
+    Case("structured_20", "structured, 20 words", "meaning", 0.5, "structured_20"),
+    Case("structured_two", "structured, 23 words in two groups", "meaning", 0.5, "structured_two"),
+    Case("structured_six", "structured, 50 words in six groups", "meaning", 0.5, "structured_six"),
+    Case("structured_llama", "structured, Llama", "meaning", 0.5, "structured", recipe=_LLAMA),
 )
 CASES: dict[str, Case] = {case.name: case for case in _ALL}
 

@@ -1,4 +1,4 @@
-"""Pretrain a tiny GPT-NeoX on the corpus of a world."""
+"""Pretrain a tiny model on the corpus of a world."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ class Pretraining:
         # The caller's default device may be another one.
         with torch.device("cpu"):
             self._rows = _encode(corpus, (*SPECIAL, *vocabulary))
-            self._model = new_model("gpt_neox", _shape(recipe, len(SPECIAL) + len(vocabulary)))
+            shape = _shape(recipe, len(SPECIAL) + len(vocabulary))
+            self._model = new_model(recipe.architecture, shape)
             self._questions = Questions(world.study(), self._tokenizer)
         self._learner = Learner(self._model, recipe.learning_rate, recipe.steps)
 
