@@ -205,12 +205,13 @@ def page(lines: Sequence[Line]) -> str:
         "**Verdicts**, both wordings together, and the share of yes with its exact interval. "
         "P(answer) is that of the grouped wording at the last checkpoint.",
         verdicts(lines),
-        f"**p <= {ALPHA}** by every test, grouped wording: suites of suites, exact 95 % interval in "
-        "per cent.",
+        f"**p <= {ALPHA}** by every test, grouped wording: how many suites of how many, with the "
+        "exact 95 % interval in per cent.",
         rejections(lines, GROUPED),
         "The same in neutral wording:",
         rejections(lines, NEUTRAL),
-        "**Are p-values uniform where groups mean nothing?** Kolmogorov-Smirnov's p, grouped wording.",
+        "**Are p-values uniform where groups mean nothing?** Kolmogorov-Smirnov's p, grouped "
+        "wording.",
         uniformity(lines),
     )
     return "\n\n".join(parts)

@@ -31,8 +31,8 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import torch
 import xarray as xr
-from cases import CASES, FIRST_SEED, FROZEN, FROZEN_FILES, RECIPE, SETTINGS, order
 
+from cases import CASES, FIRST_SEED, FROZEN, FROZEN_FILES, RECIPE, SETTINGS, order
 from kntrace.analysis import Analysis, analyse_scores
 from kntrace.grow import grow
 from kntrace.progress import silent

@@ -21,7 +21,7 @@ from kntrace.analysis.result import Analysis
 from kntrace.archive import Run, load_array, save_array
 from kntrace.archive.folder import ANALYSIS, write_failure
 from kntrace.errors import AnalysisError
-from kntrace.verdict import MEASURED_ON, Verdict, VerdictRule
+from kntrace.verdict import MEASURED_ON, VALIDATED, VALIDATED_ON, Verdict, VerdictRule
 from kntrace.wording import read_wording
 
 __all__ = ["read_analysis", "run_identity", "write_analysis"]
@@ -163,6 +163,8 @@ def _verdict_entries(analysis: Analysis) -> dict[str, Any]:
         "rule": asdict(rule),
         "measured_on": MEASURED_ON,
         "measured": [asdict(row) for row in rule.measured],
+        "validated_on": VALIDATED_ON,
+        "validated": [asdict(row) for row in (VALIDATED if rule.measured else ())],
         "limits": list(rule.limits),
     }
 

@@ -13,13 +13,14 @@ import xarray as xr
 from kntrace.analysis import Analysis
 from kntrace.contrasts import Contrast
 from kntrace.distance import DISTANCES
-from kntrace.verdict import MEASURED_ON, VerdictRule
+from kntrace.verdict import MEASURED_ON, VALIDATED, VALIDATED_ON, Measured, VerdictRule
 
 __all__ = [
     "Table",
     "contrast",
     "distances",
     "measured",
+    "measured_before",
     "overlap",
     "p_value",
     "per_cent",
@@ -88,18 +89,35 @@ def verdicts(analysis: Analysis) -> Table:
 
 
 def measured(rule: VerdictRule) -> Table | None:
-    """How often the rule gave each answer on suites whose truth is known."""
+    """How often the rule gave each answer on suites that were grown to check it."""
+    return _answers(
+        f"How often the rule gave each answer where the truth is known: {VALIDATED_ON}. In "
+        "brackets the exact 95 % interval.",
+        VALIDATED if rule.measured else (),
+    )
+
+
+def measured_before(rule: VerdictRule) -> Table | None:
+    """How often it gave each answer on the suites that its thresholds were set on."""
+    return _answers(
+        "The same on the suites that the thresholds were set on, which flatters them: "
+        f"{MEASURED_ON}.",
+        rule.measured,
+    )
+
+
+def _answers(title: str, measured: Sequence[Measured]) -> Table | None:
     rows = [
         (
             *(row.world, "yes" if row.meant else "no"),
-            *map(str, (row.suites, row.yes, row.no, row.cannot_tell)),
+            *(str(row.suites), str(row), str(row.no), str(row.cannot_tell)),
         )
-        for row in rule.measured
+        for row in measured
     ]
     if not rows:
         return None
     return Table(
-        f"How often the rule gave each answer where the truth is known: {MEASURED_ON}.",
+        title,
         ("world", "groups mean something", "suites", "yes", "no", "cannot tell"),
         tuple(rows),
         text=frozenset({0, 1}),
