@@ -22,15 +22,19 @@ FIRST_SEED = 100
 """Seeds below served while the rule was looked for, or for the first fifteen suites."""
 
 RECIPE: Mapping[str, Any] = {
-    "layers": 4,
-    "hidden": 96,
+    "layers": 3,
+    "hidden": 64,
     "heads": 4,
-    "steps": 600,
-    "batch": 64,
+    "steps": 500,
+    "batch": 32,
     "checkpoints": 12,
-    "learning_rate": 1e-3,
+    "learning_rate": 4e-3,
 }
-"""How every suite is grown, but for what its case says."""
+"""How every suite is grown, but for what its case says.
+
+A fifth of the work of the suites that the rule was found on (4 x 96, 600 steps of 64 sentences),
+chosen on one flat suite of seed 9 because its answers are learnt as well (P(answer) .92).
+"""
 
 SETTINGS: Mapping[str, Any] = {"rule": "gauss_legendre", "nodes": 8}
 """How it is scored: a fixed rule takes half the time and changed no AUC by over .001."""

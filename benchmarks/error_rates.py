@@ -197,7 +197,7 @@ def state(lines: Sequence[Line]) -> str:
 
 def page(lines: Sequence[Line]) -> str:
     """All that docs/validation.md takes from here."""
-    seconds = sum(sum(line["seconds"]) for line in lines)
+    seconds = sum(line["seconds"] for line in lines)
     parts = (
         f"{len(lines)} suites, seeds from {FIRST_SEED} on, {seconds / len(lines):.0f} seconds each "
         f"on one busy core. Rule of commit {FROZEN}; rules tried: 1, changed after looking: 0.",

@@ -14,14 +14,12 @@ import fcntl
 import json
 import multiprocessing
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +30,16 @@ import numpy as np
 import torch
 import xarray as xr
 
-from cases import CASES, FIRST_SEED, FROZEN, FROZEN_FILES, RECIPE, SETTINGS, order
+from cases import CASES, FIRST_SEED, FROZEN, FROZEN_FILES, RECIPE, SETTINGS, Case, order
 from kntrace.analysis import Analysis, analyse_scores
-from kntrace.grow import grow
+from kntrace.attribution import Attribution, Engine
+from kntrace.grow.isolation import own_torch
+from kntrace.grow.pretrain import Pretraining
+from kntrace.grow.recipe import Recipe
+from kntrace.grow.worlds import World, make_world
+from kntrace.models.tokens import Encoded
 from kntrace.progress import silent
 from kntrace.settings import Settings
-from kntrace.study import load_study
-from kntrace.suite import load_suite
-from kntrace.sweep import run as sweep
 from kntrace.verdict import VerdictRule
 from kntrace.wording import read_wording, wordings_of
 
@@ -50,28 +50,88 @@ JUDGED = (
     *("answer", "p", "auc", "null_mean", "null_sd", "adjusted_auc", "low", "high"),
     *("leverage", "time_share"),
 )
+CONTRASTED = ("auc", "p", "share_above", "chance", "share_p")
+
+
+class Scored(Pretraining):
+    """A suite that is scored while it grows, so that no checkpoint is written and read.
+
+    The scores are those of `kntrace grow` and `kntrace run` up to rounding: all prompts of a
+    checkpoint are replayed together rather than word by word.
+
+    Attributes
+    ----------
+    found
+        For each checkpoint the attributions, word by word and prompt by prompt.
+    """
+
+    def __init__(self, recipe: Recipe, world: World, settings: Settings) -> None:
+        super().__init__(recipe, world, Path())
+        self.study = world.study()
+        self.found: list[list[Attribution]] = []
+        self._settings = settings
+        self._encoded: list[Encoded] = []
+
+    def keep(self, step: int) -> None:
+        """Score the model as it stands."""
+        with Engine(self.model, self.tokenizer, self._settings) as engine:
+            # Every checkpoint has the same tokenizer.
+            self._encoded = self._encoded or [
+                engine.encode(prompt, word.answer, self.study.answer_form)
+                for word in self.study.words
+                for prompt in self.study.rendered(word)
+            ]
+            self.found.append(engine.attribute_many(self._encoded))
+
+    def scores(self) -> xr.Dataset:
+        """What analysis needs, in the form of `Run.scores`."""
+        study, marks = self.study, self._recipe.marks
+        words, slots = study.words, [wording for wording, _ in study.slots]
+        shape = len(marks), len(words), len(slots)
+        first = self.found[0][0].score
+        flat = [one for checkpoint in self.found for one in checkpoint]
+        cell = ("checkpoint", "word", "prompt")
+        score = np.stack([one.score for one in flat]).reshape(*shape, *first.shape)
+        return xr.Dataset(
+            {
+                "score": ((*cell, "layer", "neuron"), score),
+                "probability": (cell, np.reshape([one.probability for one in flat], shape)),
+                "rank": (cell, np.reshape([one.rank for one in flat], shape)),
+            },
+            coords={
+                "checkpoint": [f"step{step}" for step in marks],
+                "step": ("checkpoint", list(marks)),
+                "word": [word.text for word in words],
+                "group": ("word", [word.group for word in words]),
+                "prompt": list(range(len(slots))),
+                "wording": ("prompt", slots),
+                "layer": list(range(first.shape[0])),
+                "neuron": list(range(first.shape[1])),
+            },
+        )
+
+
+def grown(case: Case, seed: int, quick: Mapping[str, Any]) -> xr.Dataset:
+    """The scores of one suite."""
+    recipe = Recipe.of(
+        world=case.world, world_seed=seed, seed=seed, **{**RECIPE, **case.recipe, **quick}
+    )
+    settings = Settings.of(**{**SETTINGS, **case.settings})
+    with own_torch(recipe.seed, 1):
+        training = Scored(recipe, make_world(case.world, seed), settings)
+        training.run(silent)
+    return training.scores()
 
 
 def one(name: str, seed: int, folder: Path, quick: Mapping[str, Any], keep: bool) -> dict[str, Any]:
-    """Grow, score and analyse one suite; its files are removed, its numbers returned."""
-    case = CASES[name]
-    work = folder / f"{name}-{seed}"
-    shutil.rmtree(work, ignore_errors=True)
-    recipe = {**RECIPE, **case.recipe, **quick}
-    settings = Settings(**{**SETTINGS, **case.settings})
-    moments = [time.perf_counter()]
-    grow(work / "suite", world=case.world, world_seed=seed, seed=seed, **recipe)
-    moments.append(time.perf_counter())
-    study, suite = load_study(work / "suite" / "study.yaml"), load_suite(work / "suite")
-    run = sweep(study, suite, work / "run", settings=settings, threads=1, progress=silent)
-    scores = run.scores.load()
-    moments.append(time.perf_counter())
-    found = analyse_scores(scores, study.groups)
-    overall = {wording: by_distance(scores, study.groups, wording) for wording in found.verdicts}
-    moments.append(time.perf_counter())
+    """Grow, score and analyse one suite; returns its line."""
+    case, start = CASES[name], time.perf_counter()
+    scores = grown(case, seed, quick)
+    found = analyse_scores(scores)
+    main, *others = found.verdicts
+    overall = {main: numbers_of(found), **{other: alone(scores, other) for other in others}}
     if keep:
         keep_means(scores, folder / "means" / f"{name}-{seed}.npz")
-    shutil.rmtree(work)
     return {
         "case": name,
         "seed": seed,
@@ -82,22 +142,23 @@ def one(name: str, seed: int, folder: Path, quick: Mapping[str, Any], keep: bool
         },
         "overall": overall,
         "learnt": {wording: learnt(scores, wording) for wording in found.verdicts},
-        "truth": case.truth,
-        "recipe": {"world": case.world, **recipe},
+        "recipe": {"world": case.world, **RECIPE, **case.recipe, **quick},
         "settings": {**SETTINGS, **case.settings},
-        "seconds": [round(b - a, 1) for a, b in pairwise(moments)],
+        "seconds": round(time.perf_counter() - start, 1),
+        "processor_seconds": round(time.process_time(), 1),
     }
 
 
-def by_distance(
-    scores: xr.Dataset, groups: Mapping[str, Sequence[str]], wording: str
-) -> dict[str, dict[str, float]]:
-    """AUC, share above and both p-values of every distance on the prompts of one wording."""
-    own = scores.isel(prompt=np.flatnonzero(scores["wording"].values == wording))
-    found: Analysis = analyse_scores(own, groups)
-    wanted = ("auc", "p", "share_above", "chance", "share_p")
+def alone(scores: xr.Dataset, wording: str) -> dict[str, dict[str, float]]:
+    """The numbers of every distance on the prompts of one wording."""
+    own = np.flatnonzero(scores["wording"].values == wording)
+    return numbers_of(analyse_scores(scores.isel(prompt=own)))
+
+
+def numbers_of(found: Analysis) -> dict[str, dict[str, float]]:
+    """AUC, share above and both p-values of every distance, with and without correction."""
     return {
-        name: {key: rounded(contrast.overall[key]) for key in wanted}
+        name: {key: rounded(contrast.overall[key]) for key in CONTRASTED}
         for name, contrast in found.contrasts.items()
     }
 

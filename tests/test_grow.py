@@ -518,7 +518,7 @@ def test_a_full_disk_is_one_line_and_the_next_go_begins_anew(tmp_path, monkeypat
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("kntrace.grow.pretrain.Pretraining._keep", full)
+        patch.setattr("kntrace.grow.pretrain.Pretraining.keep", full)
         with pytest.raises(SuiteError, match=r"could not be written .*No space left.*Make room"):
             grow(tmp_path / "suite", **TINY)
     assert len(grow(tmp_path / "suite", **TINY)) == 3

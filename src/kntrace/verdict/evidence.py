@@ -49,7 +49,7 @@ class Measured:
 
 
 MEASURED_ON = (
-    "102 grown GPT-NeoX suites (4 layers x 96, 600 steps, 12 checkpoints; six of them 4 x 128 and "
+    "102 grown GPT-NeoX suites (3 layers x 64, 500 steps, 12 checkpoints; six of them 4 x 128 and "
     "16 checkpoints), 38 words in 4 groups, grouped and neutral wording judged together"
 )
 
@@ -66,7 +66,7 @@ MEASURED: tuple[Measured, ...] = (
 
 VALIDATED_ON = (
     f"{sum(suite['yes'] + suite['no'] + suite['cannot tell'] for suite in _NUMBERS['suites'])} "
-    "suites grown from fresh seeds after the rule was fixed (4 layers x 96, 600 steps, 12 "
+    "suites grown from fresh seeds after the rule was fixed (3 layers x 64, 500 steps, 12 "
     "checkpoints; GPT-NeoX with 38 words in 4 groups unless it says otherwise)"
 )
 
