@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ import pytest
 from scipy.stats import beta
 
 from kntrace.distance import pairwise_distances
-from kntrace.grow import WORLDS
+from kntrace.grow import WORLDS, grow
+from kntrace.progress import silent
+from kntrace.settings import Settings
+from kntrace.study import load_study
+from kntrace.sweep import run
 from kntrace.testing import WORDS, synthetic_scores
 from kntrace.verdict import LIMITS, VALIDATED, VALIDATED_ON, VerdictRule
 from kntrace.wording import read_wording
@@ -104,10 +109,10 @@ def test_records_of_anything_else_are_refused(rates, cases, tmp_path):
         ({"rule": {"commit": "abc"}}, "another rule"),
         ({"recipe": {**good["recipe"], "steps": 6}}, "grown otherwise"),
         ({"settings": {"rule": "midpoint", "nodes": 8}}, "scored otherwise"),
-        ({}, "twice"),
+        ({"seed": 100}, "twice"),
     ):
         with pytest.raises(SystemExit, match=message):
-            rates.read(written(tmp_path, [good, {**good, **change}]))
+            rates.read(written(tmp_path, [good, {**good, "seed": 101, **change}]))
 
 
 def test_the_tables_count(rates, cases):
@@ -174,6 +179,30 @@ def test_the_package_says_what_was_recorded(rates, recorded):
 
 
 QUICK = {"layers": 2, "hidden": 32, "heads": 2, "steps": 120, "checkpoints": 4}
+
+
+@pytest.mark.parametrize("name", ["flat_12", "names_mean", "names_first"])
+def test_scoring_while_growing_is_growing_and_then_running(rates, cases, name, tmp_path):
+    validate = importlib.import_module("validate")
+    # Names of several tokens in the small world too.
+    plan = replace(WORLDS["flat_12"], names=name != "flat_12")
+    case = replace(cases.CASES[name], world="flat_12")
+    quick = {"layers": 2, "hidden": 16, "heads": 2, "steps": 6, "batch": 8, "checkpoints": 2}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(WORLDS, "flat_12", plan)
+        found = validate.grown(case, 3, quick)
+        recipe = {**cases.RECIPE, **quick}
+        suite = grow(tmp_path / "suite", world="flat_12", seed=3, **recipe)
+    study = load_study(tmp_path / "suite" / "study.yaml")
+    settings = Settings(**{**cases.SETTINGS, **case.settings})
+    expected = run(study, suite, tmp_path / "run", settings=settings, progress=silent).scores
+    for variable in ("score", "probability", "rank"):
+        one, other = found[variable], expected[variable].load()
+        assert one.dims == other.dims
+        scale = float(np.abs(other).max())
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * scale)
+    for name in ("word", "group", "wording", "step", "checkpoint"):
+        assert list(found[name].values) == list(expected[name].values)
 
 
 def test_three_seeds_in_small(tmp_path):
