@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -183,14 +183,14 @@ QUICK = {"layers": 2, "hidden": 32, "heads": 2, "steps": 120, "checkpoints": 4}
 
 @pytest.mark.parametrize("name", ["flat_12", "names_mean", "names_first"])
 def test_scoring_while_growing_is_growing_and_then_running(rates, cases, name, tmp_path):
-    validate = importlib.import_module("validate")
+    grown = importlib.import_module("grown").grown
     # Names of several tokens in the small world too.
     plan = replace(WORLDS["flat_12"], names=name != "flat_12")
     case = replace(cases.CASES[name], world="flat_12")
     quick = {"layers": 2, "hidden": 16, "heads": 2, "steps": 6, "batch": 8, "checkpoints": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(WORLDS, "flat_12", plan)
-        found = validate.grown(case, 3, quick)
+        found = grown(case, 3, quick)
         recipe = {**cases.RECIPE, **quick}
         suite = grow(tmp_path / "suite", world="flat_12", seed=3, **recipe)
     study = load_study(tmp_path / "suite" / "study.yaml")
@@ -205,20 +205,49 @@ def test_scoring_while_growing_is_growing_and_then_running(rates, cases, name, t
         assert list(found[name].values) == list(expected[name].values)
 
 
-def test_three_seeds_in_small(tmp_path):
-    """The whole way, as `make validate-worlds` goes it, stopped and gone on with."""
-    command = [
-        sys.executable, str(HOME / "validate.py"), "--out", str(tmp_path), "--workers", "1",
-        "--quick", json.dumps(QUICK), "--keep", "--cases", "structured_12", "flat_12", "--seeds",
-    ]  # fmt: skip
-    subprocess.run([*command, "100"], check=True, capture_output=True)
+class AtOnce(Executor):
+    """Does in this process, and at once, what it is given."""
+
+    def submit(self, work, /, *args):
+        future = Future()
+        try:
+            future.set_result(work(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+QUICK = {"layers": 2, "hidden": 32, "heads": 2, "steps": 60, "checkpoints": 3}
+
+
+def test_three_seeds_in_small(rates, tmp_path, monkeypatch, capsys):
+    """The whole way of `make validate-worlds`, stopped and gone on with."""
+    validate = importlib.import_module("validate")
+
+    def go_on(seeds: str, broken: int | None = None) -> str:
+        command = ["--out", str(tmp_path), "--keep", "--quick", json.dumps(QUICK), "--seeds", seeds]
+        given = validate.arguments([*command, "--cases", "structured_12", "flat_12"])
+        with monkeypatch.context() as patch:
+            if broken is not None:
+                one = validate.one
+                patch.setattr(
+                    validate,
+                    "one",
+                    lambda name, seed, *rest: one(name, seed // (seed != broken), *rest),
+                )
+            validate.work(given, AtOnce())
+        return capsys.readouterr().out
+
+    go_on("100")
     record = tmp_path / "suites.jsonl"
     before = record.read_text()
     assert len(before.splitlines()) == 2
-    # As a kill in the midst of writing leaves it.
+    # As a kill in the midst of writing leaves it; and one suite goes wrong.
     record.write_text(before + '{"case": "fl')
-    told = subprocess.run([*command, "100:103"], check=True, capture_output=True, text=True).stdout
+    told = go_on("100:103", broken=102)
     assert told.startswith("2 suites are there, 4 to grow")
+    assert told.count("FAILED") == 2
+    assert go_on("100:103").startswith("4 suites are there, 2 to grow")
     assert record.read_text().startswith(before)
     lines = [json.loads(one) for one in record.read_text().splitlines()]
     assert {(one["case"], one["seed"]) for one in lines} == {
@@ -226,8 +255,9 @@ def test_three_seeds_in_small(tmp_path):
     }
     for one in lines:
         assert set(one["overall"]) == set(one["verdicts"]) == {"grouped", "neutral"}
-        assert one["recipe"]["steps"] == 120
+        assert one["recipe"]["steps"] == 60
         means = np.load(tmp_path / "means" / f"{one['case']}-{one['seed']}.npz")
-        assert means["grouped_scores"].shape == (4, 12, 2, 128)
+        assert means["grouped_scores"].shape == (3, 12, 2, 128)
         assert np.isfinite(means["neutral_scores"]).all()
-    assert not list(tmp_path.glob("flat_12-*"))
+    with pytest.raises(SystemExit, match="grown otherwise"):
+        rates.read(record)
