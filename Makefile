@@ -55,7 +55,7 @@ validate-model: install  ## fast against slow on a pretrained model (fetches llm
 
 validate-worlds: install  ## the verdict on grown worlds with known truth (3 seeds of 3 worlds, about 3 minutes; WORLDS=... for more)
 	$(BIN)/python benchmarks/validate.py --out build/validate $(WORLDS)
-	$(BIN)/python benchmarks/error_rates.py build/validate/suites.jsonl
+	$(BIN)/python benchmarks/error_rates.py build/validate
 
 kjv: install  ## grow a model on the King James Bible and study its words (needs Debian's bible-kjv; about 15 minutes)
 	KNTRACE=$(BIN)/kntrace examples/kjv/run.sh kjv

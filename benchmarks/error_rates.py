@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import beta, binomtest, kstest
+from scipy.stats import beta, binomtest, bootstrap, kstest
 
 from cases import CASES, FIRST_SEED, FROZEN, RECIPE, SETTINGS, Case
 from kntrace.figures.style import INK, PAGE, PALE, drawing, legend, new_figure, settle, tidy
 
 HOME = Path(__file__).parents[1]
-RECORDS = HOME / "benchmarks" / "validation" / "suites.jsonl"
+RECORDS = HOME / "benchmarks" / "validation"
+SUITES, LABELS = "suites.jsonl", "labels.jsonl"
 DOCS = HOME / "docs" / "validation.md"
 PICTURE = HOME / "docs" / "images" / "null-p-values.png"
 NUMBERS = HOME / "src" / "kntrace" / "verdict" / "validated.json"
@@ -92,8 +93,9 @@ class Rate:
         return f"{self.hits}/{self.of} [{100 * low:.0f}, {100 * high:.0f}]"
 
 
-def read(file: Path) -> list[Line]:
-    """The lines of a record; refuses what is not of the frozen rule, the plan and fresh seeds."""
+def read(folder: Path) -> list[Line]:
+    """The lines of all suites; refuses what is not of the frozen rule, the plan and fresh seeds."""
+    file = folder / SUITES
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     seen: set[tuple[str, int]] = set()
     for line in lines:
@@ -110,6 +112,12 @@ def read(file: Path) -> list[Line]:
                 raise SystemExit(f"{file}: {key[0]} {key[1]} {what}")
         seen.add(key)
     return lines
+
+
+def read_labels(folder: Path) -> list[Line]:
+    """What `pseudo_labels.py` found, if it was run."""
+    file = folder / LABELS
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def by_case(lines: Sequence[Line]) -> Iterator[tuple[Case, list[Line]]]:
@@ -195,7 +203,47 @@ def state(lines: Sequence[Line]) -> str:
     )
 
 
-def page(lines: Sequence[Line]) -> str:
+def clustered(shares: Sequence[float]) -> str:
+    """Mean of the suites' shares in per cent; suites, not sets of labels, are what is drawn.
+
+    The interval is a bootstrap over suites. Where no suite differs from another, it is the exact
+    one of so many suites, as if the sets of a suite were all alike.
+    """
+    if len(set(shares)) > 1:
+        found = bootstrap((shares,), np.mean, method="percentile", rng=np.random.default_rng(0))
+        low, high = found.confidence_interval
+    else:
+        low, high = Rate(round(sum(shares)), len(shares)).interval
+    return f"{100 * np.mean(shares):.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def pseudo(lines: Sequence[Line]) -> str:
+    """How often labels without meaning are called meaningful."""
+    rows = []
+    cases = [(case.title, mine) for case, mine in by_case(lines)]
+    for kind, title in (("random", "random"), ("time", "along learning time")):
+        for world, mine in (*cases, ("all of these", lines)):
+            sets = [line[kind] for line in mine]
+            size = len(sets[0]["p"])
+            rows.append(
+                (
+                    *(title, world, len(mine), size * len(mine)),
+                    clustered([one["yes"] / size for one in sets]),
+                    clustered([one["cannot tell"] / size for one in sets]),
+                    *(
+                        clustered([float(np.mean(np.array(one["p"]) <= alpha)) for one in sets])
+                        for alpha in (0.025, ALPHA)
+                    ),
+                )
+            )
+    head = (
+        *("labels", "suites of", "suites", "sets", "yes, % [95 %]", "cannot tell, %"),
+        *("p <= .025, one wording, %", "p <= .05, one wording, %"),
+    )
+    return markdown(head, rows)
+
+
+def page(lines: Sequence[Line], dealt: Sequence[Line] = ()) -> str:
     """All that docs/validation.md takes from here."""
     parts = (
         f"{len(lines)} suites, seeds from {FIRST_SEED} on. Rule of commit {FROZEN}; rules tried on "
@@ -213,6 +261,13 @@ def page(lines: Sequence[Line]) -> str:
         "wording.",
         uniformity(lines),
     )
+    if dealt:
+        parts += (
+            "**Labels without meaning**, dealt to the words of the suites in which groups mean "
+            "nothing: at random, or in the order of learning time with as much noise added. "
+            "Intervals from suites.",
+            pseudo(dealt),
+        )
     return "\n\n".join(parts)
 
 
@@ -265,11 +320,11 @@ def numbers(lines: Sequence[Line]) -> dict[str, Any]:
 def main() -> None:
     """Print the page, and write it where it belongs if asked."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("record", type=Path, nargs="?", default=RECORDS)
+    parser.add_argument("folder", type=Path, nargs="?", default=RECORDS)
     parser.add_argument("--write", action="store_true", help="docs, figure, and kntrace's numbers")
     given = parser.parse_args()
-    lines = read(given.record)
-    text = page(lines)
+    lines = read(given.folder)
+    text = page(lines, read_labels(given.folder))
     print(text)
     if given.write:
         before, _, rest = DOCS.read_text().partition(BEGIN)

@@ -96,9 +96,9 @@ def test_cases_are_of_worlds_that_there_are_and_grow_evenly(cases):
 
 
 def written(tmp_path: Path, lines: list[dict[str, Any]]) -> Path:
-    file = tmp_path / "suites.jsonl"
-    file.write_text("".join(json.dumps(one) + "\n" for one in lines))
-    return file
+    text = "".join(json.dumps(one) + "\n" for one in lines)
+    (tmp_path / "suites.jsonl").write_text(text)
+    return tmp_path
 
 
 def test_records_of_anything_else_are_refused(rates, cases, tmp_path):
@@ -134,6 +134,53 @@ def test_the_tables_count(rates, cases):
     assert rates.figure(lines).axes
 
 
+def test_intervals_of_label_sets_come_from_suites(rates):
+    assert rates.clustered([0.0] * 10) == "0.0 [0.0, 30.8]"
+    spread = [0.0] * 15 + [0.2] * 5
+    low, high = map(float, rates.clustered(spread).split("[")[1].rstrip("]").split(", "))
+    # The bootstrap of a mean of 20 suites: about two standard errors to either side of 5 %.
+    error = 100 * np.std(spread) / np.sqrt(20)
+    assert low == pytest.approx(5 - 1.96 * error, abs=1.2)
+    assert high == pytest.approx(5 + 1.96 * error, abs=1.2)
+
+
+def test_labels_without_meaning(rates):
+    pseudo_labels = importlib.import_module("pseudo_labels")
+    groups = {"a": ["u", "v", "w"], "b": ["x", "y"]}
+    time = np.array([0.5, 0.4, 0.3, 0.2, 0.1]) * 1e6
+    rng = np.random.default_rng(0)
+    dealt = [pseudo_labels.labels("random", groups, time, rng) for _ in range(200)]
+    assert all([len(one["a"]), len(one["b"])] == [3, 2] for one in dealt)
+    assert all(sorted(one["a"] + one["b"]) == ["u", "v", "w", "x", "y"] for one in dealt)
+    assert sum("u" in one["a"] for one in dealt) == pytest.approx(120, abs=30)
+    dealt = [pseudo_labels.labels("time", groups, time, rng) for _ in range(200)]
+    assert sum("u" in one["a"] for one in dealt) > 160
+    assert sum("y" in one["a"] for one in dealt) < 60
+
+
+def test_labels_are_judged_on_what_was_kept(rates, tmp_path):
+    """Labels that mean nothing are not found where groups mean much."""
+    pseudo_labels = importlib.import_module("pseudo_labels")
+    keep_means = importlib.import_module("grown").keep_means
+    scores = synthetic_scores(structure=0.5, wordings=("grouped", "neutral"), seed=1)
+    keep_means(scores, tmp_path / "means" / "flat-100.npz")
+    again = pseudo_labels.kept(tmp_path / "means" / "flat-100.npz")
+    for wording in ("grouped", "neutral"):
+        one, other = (
+            pairwise_distances(data, "identity", wording=wording) for data in (scores, again)
+        )
+        np.testing.assert_allclose(one, other, atol=2e-3)
+    found = pseudo_labels.judged(again, 100, sets=4)
+    for kind in ("random", "time"):
+        assert found[kind]["yes"] + found[kind]["no"] + found[kind]["cannot tell"] == 4
+        assert found[kind]["yes"] <= 1
+    (tmp_path / "labels.jsonl").write_text(
+        json.dumps({"case": "flat", "seed": 100, **found}) + "\n"
+    )
+    assert list(pseudo_labels.todo(tmp_path, tmp_path / "labels.jsonl")) == []
+    assert "| random | all of these | 1 | 4 |" in rates.pseudo(rates.read_labels(tmp_path))
+
+
 # At the commit at which the rule was frozen: answer, p, AUC, adjusted AUC, leverage.
 GOLDEN = {
     (0.3, "random", 0): ("yes", 0.001, 0.6857750, 0.6820273, 0.8771259),
@@ -161,7 +208,8 @@ def recorded(rates):
 
 
 def test_docs_say_what_was_recorded(rates, recorded):
-    assert rates.page(recorded) in (ROOT / "docs" / "validation.md").read_text(encoding="utf-8")
+    page = rates.page(recorded, rates.read_labels(rates.RECORDS))
+    assert page in (ROOT / "docs" / "validation.md").read_text(encoding="utf-8")
     assert rates.PICTURE.exists()
 
 
@@ -260,4 +308,4 @@ def test_three_seeds_in_small(rates, tmp_path, monkeypatch, capsys):
         assert means["grouped_scores"].shape == (3, 12, 2, 128)
         assert np.isfinite(means["neutral_scores"]).all()
     with pytest.raises(SystemExit, match="grown otherwise"):
-        rates.read(record)
+        rates.read(tmp_path)
