@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -282,7 +283,7 @@ def figure(lines: Sequence[Line]) -> Figure:
     )
     panels = [(case, mine) for case, mine in by_case(lines) if case.name in NULLS]
     with drawing():
-        drawn = new_figure(PAGE, 68, spaced=True)
+        drawn = new_figure(PAGE, 70, spaced=True)
         axes = np.atleast_1d(drawn.subplots(1, len(panels), sharey=True))
         for ax, (case, mine) in zip(axes, panels, strict=True):
             size = len(mine)
@@ -293,8 +294,11 @@ def figure(lines: Sequence[Line]) -> Figure:
             band.set_label("95 % of uniform p-values")
             for test, colour, dashes in shown:
                 observed = np.sort([test.p(line, GROUPED) for line in mine])
-                ax.plot(expected, observed, color=colour, linestyle=dashes, label=test.title)
-            ax.set_title(f"{case.title} ({size})")
+                ax.plot(
+                    expected, observed, color=colour, linestyle=dashes, marker=".", markersize=3,
+                    label=test.title,
+                )  # fmt: skip
+            ax.set_title(fill(f"{case.title} ({size} suites)", 32))
             ax.set_xlabel("expected p")
             ax.set_xlim(0, 1)
             ax.set_ylim(-0.01, 1.01)
@@ -302,7 +306,7 @@ def figure(lines: Sequence[Line]) -> Figure:
             tidy(ax)
         axes[0].set_ylabel("observed p")
         handles, _ = axes[0].get_legend_handles_labels()
-        legend(drawn, handles, (0.02, 1.0), columns=3)
+        legend(drawn, handles, (0.04, 1.0), columns=6)
         return settle(drawn)
 
 
