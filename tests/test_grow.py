@@ -432,6 +432,28 @@ def test_a_finished_suite_is_kept_and_another_recipe_refused(tmp_path):
     assert (tmp_path / "step6" / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_another_architecture_and_names_of_several_tokens(tmp_path):
+    grow(tmp_path, **TINY, architecture="llama", world="name_length")
+    config = json.loads((tmp_path / "step6" / "config.json").read_text())
+    assert config["model_type"] == "llama"
+    answers = {word.answer for word in load_study(tmp_path / "study.yaml").words}
+    assert {len(answer.split()) for answer in answers} == {1, 2, 3, 4}
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert 0 < record["checkpoints"][-1]["probability"]["grouped"] < 1
+    with pytest.raises(SuiteError, match=r"architecture llama -> gpt_neox"):
+        grow(tmp_path, **TINY, world="name_length")
+
+
+def test_a_record_that_does_not_speak_of_the_architecture_is_of_gpt_neox(tmp_path):
+    grow(tmp_path, **TINY)
+    recipe = json.loads((tmp_path / "recipe.json").read_text())
+    del recipe["architecture"]
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe))
+    told = []
+    grow(tmp_path, **TINY, progress=lambda *what: told.append(what))
+    assert told == [("grow", 6, 6, "this suite was there already")]
+
+
 @pytest.mark.parametrize("stop", [0, 4])
 def test_a_growth_cut_short_is_begun_anew(stop, tmp_path, grown):
     def interrupt(stage, done, total, detail=""):
@@ -505,6 +527,7 @@ def test_a_broken_recipe_is_named(content, tmp_path):
         ({"learning_rate": float("nan")}, "learning_rate = nan"),
         ({"learning_rate": 0.0}, "learning_rate = 0.0"),
         ({"threads": 0}, "threads = 0; expected 1 or more"),
+        ({"architecture": "gpt5"}, "architecture 'gpt5'; expected one of gpt_neox, llama"),
     ],
 )
 def test_impossible_recipes_are_named(change, message, tmp_path):
