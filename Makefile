@@ -7,9 +7,12 @@ OUT    ?= demo
 BENCH  ?=
 # Which suites `make validate-worlds` grows; every world and 72 seeds is --seeds 100:172 (days).
 WORLDS ?= --seeds 100:103 --cases flat strongly_confounded structured
+# And of the next two: FAULTS='--kills 20', FUZZ='--reader suite --inputs 10000'.
+FAULTS ?=
+FUZZ   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs bench validate validate-model validate-worlds kjv clean
+.PHONY: help install demo test check docs bench validate validate-model validate-worlds kjv faults fuzz clean
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -59,6 +62,14 @@ validate-worlds: install  ## the verdict on grown worlds with known truth (3 see
 
 kjv: install  ## grow a model on the King James Bible and study its words (needs Debian's bible-kjv; about 15 minutes)
 	KNTRACE=$(BIN)/kntrace examples/kjv/run.sh kjv
+
+faults: install  ## kill grow, run, analyse and report 100 times, and compare what they end with (about 15 minutes)
+	$(BIN)/python benchmarks/faults.py $(FAULTS)
+
+# atheris has wheels for Linux, and for some versions of Python only.
+fuzz: install  ## a million odd inputs for everything that reads files (about an hour on one core)
+	$(BIN)/python -m pip install --quiet 'atheris>=2.3'
+	$(BIN)/python fuzz/fuzz.py $(FUZZ)
 
 clean:  ## remove what make made, the environment included
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

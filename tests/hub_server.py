@@ -3,7 +3,8 @@
 It answers as the Hugging Face hub does where kntrace and transformers ask: information on a
 repository, its branches and tags, the tree of a revision (in pages), files with their ETags and
 redirects (small ones within the hub, large ones to another host as to the CDN), ranges, and the
-codes for what is absent, private or gated. A download can be cut off and a path made to fail.
+codes for what is absent, private or gated. A download can be cut off or held up, a path made to
+fail, and a branch moved.
 
     with HubServer() as hub:
         hub.add("owner/name", {"main": folder, "step0": other}, tags={"v1": folder})
@@ -104,6 +105,7 @@ class HubServer:
         self.ranges: list[str] = []
         self.secrets_to_cdn: list[str] = []
         self._cuts: dict[str, int] = {}
+        self._held: dict[str, threading.Event] = {}
         self._failures: Counter[tuple[str, int]] = Counter()
         hub = self
 
@@ -127,6 +129,8 @@ class HubServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for event in self._held.values():
+            event.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -159,6 +163,10 @@ class HubServer:
     def cut(self, filename: str, after: int) -> None:
         """Close the connection after so many bytes of the next download of a file, once."""
         self._cuts[filename] = after
+
+    def hold(self, part: str) -> threading.Event:
+        """Let downloads of what has `part` in its path stall half-way until the event is set."""
+        return self._held.setdefault(part, threading.Event())
 
     def fail(self, part: str, status: int, times: int = 1) -> None:
         """Answer the next requests whose path holds `part` with a status."""
@@ -363,6 +371,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "HEAD":
             return
+        held = [event for part, event in self.server_hub._held.items() if part in self.path]
+        if held and status in (200, 206):
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            for event in held:
+                event.wait()
+            body, after = body[len(body) // 2 :], None
         self.wfile.write(body if after is None else body[:after])
         if after is not None:
             self.close_connection = True

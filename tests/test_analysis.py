@@ -15,13 +15,21 @@ from kntrace.analysis import Analysis, analyse, analyse_scores, load_analysis
 from kntrace.archive import Block, Run, create_run, open_run
 from kntrace.archive.variables import BLOCK_VARIABLES
 from kntrace.contrasts import contrast
-from kntrace.distance import pairwise_distances, regress_out
+from kntrace.distance import (
+    HubCorrection,
+    PairCovariate,
+    WordCovariate,
+    correct,
+    pairwise_distances,
+    regress_out,
+)
 from kntrace.errors import AnalysisError, RunError
 from kntrace.formation import knowledge_neurons
 from kntrace.settings import Settings
 from kntrace.study import Study, Word
 from kntrace.suite import Checkpoint, Suite
 from kntrace.testing import synthetic_scores
+from kntrace.verdict import VerdictRule
 
 # Words that tables of other makes take for something else.
 GROUPS = {
@@ -31,7 +39,9 @@ GROUPS = {
 }
 FILES = {
     *("analysis.json", "neurons.parquet", "formation.zarr", "distances.csv", "contrast.csv"),
-    *("contrast.json", "overlap.csv", "overlap.json", "verdict.json"),
+    *("contrast.json", "overlap.csv", "overlap.json", "verdict.json", "tests.csv"),
+    *("reliability.csv", "overlap_by_layer.csv", "early.csv", "times.csv", "statistics.json"),
+    "formation_times.parquet",
 }
 
 
@@ -89,7 +99,7 @@ def analysis(run: Run) -> Analysis:
 
 def test_the_parts_are_what_the_parts_alone_give(analysis: Analysis, data: xr.Dataset) -> None:
     chosen = knowledge_neurons(data, 7)
-    xr.testing.assert_identical(analysis.neurons, chosen)
+    xr.testing.assert_identical(analysis.neurons, chosen.assign_attrs(selection="top:7"))
     emd = pairwise_distances(analysis.formation, "emd")
     xr.testing.assert_identical(analysis.distances["emd"], emd)
     alone = contrast(emd, GROUPS, permutations=99, seed=3)
@@ -114,6 +124,120 @@ def test_k_is_one_in_forty_unless_given(data: xr.Dataset) -> None:
     assert analyse_scores(data, permutations=9).k == 90 // 40
 
 
+def test_word_effects_are_taken_out_of_every_distance(analysis: Analysis) -> None:
+    for name in ("emd", "emd_euclidean", "identity"):
+        by_hand = correct(analysis.distances[name], HubCorrection())
+        xr.testing.assert_identical(analysis.corrected[f"{name} | hub"], by_hand)
+        alone = contrast(by_hand, GROUPS, permutations=99, seed=3)
+        assert analysis.contrasts[f"{name} | hub"].to_dict() == alone.to_dict()
+    assert set(analysis.contrasts) == {*analysis.distances, *analysis.corrected}
+
+
+def test_covariates_by_name_and_from_a_file(run: Run, data: xr.Dataset, tmp_path: Path) -> None:
+    path = tmp_path / "given: odd.csv"
+    words = [word for members in GROUPS.values() for word in members]
+    numbers = np.random.default_rng(0).normal(size=len(words)).round(3)
+    table = pd.DataFrame({"word": words, "frequency": numbers, "other": 1.0})
+    table.to_csv(path, index=False)
+    asked = ["word_length", f"{path}:frequency", "learning_time"]
+    found = analyse_scores(data, distances=["identity"], covariates=asked, permutations=9)
+    names = ("probability_curve", "hub", "word_length", "frequency", "learning_time")
+    joint = "identity | probability_curve, word_length, frequency, learning_time"
+    assert list(found.corrected) == [*(f"identity | {name}" for name in names), joint]
+    assert set(found.contrasts) == {"identity", "probability_curve", *found.corrected}
+    length = WordCovariate("word_length", {word: len(word) for word in words})
+    times = data["probability"].sel(prompt=[0, 1]).astype(float).mean(["prompt", "checkpoint"])
+    learnt = WordCovariate("learning_time", dict(zip(words, times.values, strict=True)))
+    given = WordCovariate("frequency", dict(zip(words, numbers, strict=True)))
+    for covariate in (length, learnt, given):
+        by_hand = correct(found.distances["identity"], covariate)
+        np.testing.assert_array_equal(
+            found.corrected[f"identity | {covariate.name}"].values, by_hand.values
+        )
+    curve = PairCovariate("probability_curve", found.distances["probability_curve"])
+    by_hand = correct(found.distances["identity"], learnt, given, length, curve)
+    np.testing.assert_allclose(found.corrected[joint].values, by_hand.values, atol=1e-8)
+    assert "frequency of given: odd.csv" in found.corrected[joint].attrs["given"]
+    assert "  | frequency" in str(found)
+
+
+def test_covariates_are_kept_with_the_analysis(data: xr.Dataset, tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", data)
+    words = [word for members in GROUPS.values() for word in members]
+    run.update_provenance({"answers": {word: [7 + 3 * i, 1] for i, word in enumerate(words)}})
+    ids = WordCovariate("token_id", {word: 7 + 3 * i for i, word in enumerate(words)})
+    own = WordCovariate("own", {word: float(i % 3) for i, word in enumerate(words)})
+    found = analyse(run, distances=["jaccard"], covariates=["token_id", own], permutations=9)
+    by_hand = correct(found.distances["jaccard"], ids)
+    np.testing.assert_array_equal(found.corrected["jaccard | token_id"].values, by_hand.values)
+    again = load_analysis(open_run(run.path))
+    assert list(again.corrected) == list(found.corrected)
+    assert "jaccard | probability_curve, token_id, own" in again.corrected
+    for name, matrix in found.corrected.items():
+        xr.testing.assert_identical(again.corrected[name], matrix)
+        assert again.contrasts[name].to_dict() == found.contrasts[name].to_dict()
+    assert set(found.corrected) < set(pd.read_csv(run.path / "analysis" / "distances.csv"))
+    table = json.loads((run.path / "analysis" / "contrast.json").read_text(encoding="utf-8"))
+    assert set(found.corrected) < set(table)
+    with pytest.raises(AnalysisError, match="'answer_tokens': 2 for every word"):
+        analyse(run, covariates=["answer_tokens"])
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["word_lenght"], "expected 'word_length', perhaps"),
+        (["nowhere.csv:x"], "no covariate 'nowhere.csv:x', and no such file"),
+        (["token_id"], "the answers' tokens are not recorded"),
+        (["word_length", "word_length"], "two corrections of the name 'word_length'"),
+        ([WordCovariate("hub", {})], "two corrections of the name 'hub'"),
+        ([WordCovariate("some", {"red": 1.0})], "no value for 12 of 13 words"),
+    ],
+)
+def test_covariates_that_are_none_are_refused(
+    asked: list[Any], said: str, data: xr.Dataset, run: Run
+) -> None:
+    before = contents(run)
+    with pytest.raises(AnalysisError, match=said):
+        analyse(run, covariates=asked, permutations=9)
+    assert contents(run) == before
+
+
+def test_a_confounder_along_the_groups_is_taken_out(data: xr.Dataset) -> None:
+    """Groups mean nothing, but are learnt one after the other: learning time explains it."""
+    shape: dict[str, Any] = {"groups": None, "structure": 0.0, "learning_time": "by_group"}
+    found = analyse_scores(
+        scores(**shape), distances=["emd"], covariates="learning_time", permutations=99
+    )
+    auc = {name: found.contrasts[name].overall["auc"] for name in found.contrasts}
+    assert auc["emd"] > 0.65
+    assert auc["emd | learning_time"] < auc["emd"] - 0.1
+    real = analyse_scores(
+        scores(groups=None, structure=0.5), distances=["identity"], covariates=["word_length"],
+        permutations=99,
+    )  # fmt: skip
+    auc = {name: real.contrasts[name].overall["auc"] for name in real.contrasts}
+    assert auc["identity | word_length"] == pytest.approx(auc["identity"], abs=0.06)
+
+
+def test_too_few_words_for_word_effects() -> None:
+    found = analyse_scores(scores(groups={"A": ("a", "b"), "B": ("c",)}), permutations=9)
+    assert not any("hub" in name for name in found.contrasts)
+    assert "word effects were not taken out" in found.notes[-1]
+
+
+def test_workers_reach_the_distances(data: xr.Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def counted(*arguments: Any, workers: int = 1, **options: Any) -> xr.DataArray:
+        asked.append(workers)
+        return pairwise_distances(*arguments, workers=workers, **options)
+
+    monkeypatch.setattr("kntrace.analysis.matrices.pairwise_distances", counted)
+    analyse_scores(data, distances=["emd"], permutations=9, workers=3)
+    assert asked[0] == 3
+
+
 def test_reads_back_what_it_wrote(analysis: Analysis, run: Run) -> None:
     again = load_analysis(open_run(run.path))
     for name in ("groups", "wording", "k", "permutations", "seed", "verdict", "verdicts", "notes"):
@@ -129,9 +253,41 @@ def test_reads_back_what_it_wrote(analysis: Analysis, run: Run) -> None:
         pd.testing.assert_frame_equal(again.contrasts[name].words, found.words)
         pd.testing.assert_frame_equal(again.contrasts[name].groups, found.groups)
         assert again.contrasts[name].overall == found.overall
+        assert again.contrasts[name].to_dict() == found.to_dict()
         assert str(again.contrasts[name]) == str(found)
+    assert list(again.corrected) == list(analysis.corrected)
+    for name, matrix in analysis.corrected.items():
+        xr.testing.assert_identical(again.corrected[name], matrix)
     xr.testing.assert_identical(again.overlap.matrix, analysis.overlap.matrix)
     assert again.overlap.to_dict() == analysis.overlap.to_dict()
+    for name in ("tests", "reliability", "overlap_by_layer"):
+        pd.testing.assert_frame_equal(getattr(again, name), getattr(analysis, name))
+    for name in ("table", "checkpoints"):
+        pd.testing.assert_frame_equal(getattr(again.early, name), getattr(analysis.early, name))
+    assert again.early.to_dict() == analysis.early.to_dict()
+    xr.testing.assert_identical(again.times.neurons, analysis.times.neurons)
+    pd.testing.assert_frame_equal(again.times.words, analysis.times.words)
+    assert again.times.to_dict() == analysis.times.to_dict()
+    assert again.prompt_noise == analysis.prompt_noise
+    assert str(again) == str(analysis)
+
+
+def test_the_baseline_and_the_corrected_stand_beside_everything(analysis: Analysis) -> None:
+    others = [name for name in analysis.distances if name != "probability_curve"]
+    taken_out = [f"{name} | {what}" for what in ("probability_curve", "hub") for name in others]
+    names = [*analysis.distances, *taken_out]
+    assert list(analysis.contrasts) == names
+    assert list(dict.fromkeys(analysis.tests["distance"])) == names
+    assert list(analysis.reliability["distance"]) == names
+
+
+def test_what_is_printed_says_what_the_verdict_rests_on(analysis: Analysis) -> None:
+    text = " ".join(str(analysis).split())
+    for limit in VerdictRule().limits:
+        assert " ".join(limit.split()) in text
+    for part in ("mean of groups", "repeats", "prompts by themselves", "half-rise", "leverage"):
+        assert part in text
+    assert max(map(len, str(analysis).splitlines())) <= 80
 
 
 def test_files(analysis: Analysis, run: Run) -> None:
@@ -174,9 +330,21 @@ def test_a_group_of_one_word_survives_the_files(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", scores(groups=groups))
     found = analyse(run, permutations=9)
     again = load_analysis(run)
+    assert str(again) == str(found)
     for name, one in found.contrasts.items():
         assert again.contrasts[name].to_dict() == one.to_dict()
         pd.testing.assert_frame_equal(again.contrasts[name].words, one.words)
+
+
+def test_one_prompt_and_one_checkpoint_leave_things_undefined_and_survive(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run", scores(prompts=1, checkpoints=1))
+    found = analyse(run, permutations=9)
+    again = load_analysis(run)
+    assert found.reliability.empty
+    assert again.reliability.empty
+    assert "nan" not in str(found)
+    assert str(again) == str(found)
+    assert "one prompt" in " ".join(found.notes)
 
 
 def test_distances_asked_for_and_the_baseline(data: xr.Dataset) -> None:
@@ -184,7 +352,7 @@ def test_distances_asked_for_and_the_baseline(data: xr.Dataset) -> None:
     assert list(found.distances) == ["emd_euclidean", "probability_curve"]
     assert list(found.contrasts) == [
         *("emd_euclidean", "probability_curve"),
-        "emd_euclidean | probability_curve",
+        *("emd_euclidean | probability_curve", "emd_euclidean | hub"),
     ]
     assert set(found.verdicts) == {"main", "neutral"}
     with pytest.raises(AnalysisError, match="'emd'"):

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 import xarray as xr
@@ -25,6 +26,7 @@ from kntrace.archive import (
     VARIABLES,
     Block,
     Run,
+    chunks,
     convergence,
     create_run,
     load_array,
@@ -34,7 +36,7 @@ from kntrace.archive import (
     status,
     writing,
 )
-from kntrace.archive.chunks import chunk_name, read_chunk
+from kntrace.archive.chunks import chunk_name, read_chunks
 from kntrace.archive.variables import BLOCK_VARIABLES, COORDINATES
 from kntrace.errors import RunError
 from kntrace.settings import Settings
@@ -407,15 +409,35 @@ def test_an_empty_run_has_no_paths(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("variable", BLOCK_VARIABLES)
-def test_a_chunk_alone_reads_as_zarr_reads_it(run: Run, variable: str) -> None:
+def test_chunks_alone_read_as_zarr_reads_them(run: Run, variable: str) -> None:
     array = zarr.open_array(run.path / "scores.zarr" / variable, mode="r")
-    for index in ((0, 0), (2, 7)):
-        found = read_chunk(run.path / "scores.zarr", variable, index, array.shape[2:])
-        np.testing.assert_array_equal(found, array[index])
-        assert found.dtype == array.dtype
+    wanted = run.path / "scores.zarr", variable, 2, [0, 7, 3], array.shape[2:]
+    found = read_chunks(*wanted)
+    np.testing.assert_array_equal(found, array[2][[0, 7, 3]])
+    assert found.dtype == array.dtype
+    short = chunk(run, variable, 2, 3)
+    whole = short.read_bytes()
+    short.write_bytes(whole[:-9])
+    with pytest.raises(RunError, match=rf"chunk c\.2\.3\.0.* of '{variable}' is damaged"):
+        read_chunks(*wanted)
+    short.write_bytes(whole)
     chunk(run, variable, 2, 7).unlink()
     with pytest.raises(RunError, match=f"of '{variable}' is damaged"):
-        read_chunk(run.path / "scores.zarr", variable, (2, 7), array.shape[2:])
+        read_chunks(*wanted)
+
+
+def test_chunks_larger_than_one_read_are_checked_to_their_end(tmp_path: Path) -> None:
+    """The last byte of a file of many system calls counts as well."""
+    for size in ((1 << 16) - 5, (1 << 16) - 4, (1 << 16) - 3, 300_000):
+        body = np.random.default_rng(size).bytes(size)
+        checksum = int(google_crc32c.value(body)).to_bytes(4, "little")
+        file = tmp_path / str(size)
+        file.write_bytes(body + checksum)
+        assert chunks.intact(file)
+        file.write_bytes(body[:-1] + bytes([body[-1] ^ 1]) + checksum)
+        assert not chunks.intact(file)
+    assert not chunks.intact(tmp_path)
+    assert not chunks.intact(tmp_path / "none")
 
 
 # Baselines

@@ -91,6 +91,16 @@ def test_a_second_run_has_nothing_to_do(finished, tiny_suite):
     assert {path: path.stat().st_mtime_ns for path in (run / "scores.zarr").rglob("*")} == before
 
 
+def test_a_quick_status_looks_at_no_checksum(finished, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(finished[0], copy)
+    (copy / "scores.zarr" / "gap" / "c.0.0.0.0").write_bytes(b"damaged")
+    assert "1 damaged" in kn("status", copy).stdout
+    quick = json.loads(kn("status", copy, "--quick", "--json").stdout)
+    assert quick["done"] == quick["total"]
+    assert quick["convergence"] is None
+
+
 def test_status_of_a_finished_run(finished):
     run, _ = finished
     assert "12 of 12 blocks done" in kn("status", run).stdout
@@ -129,8 +139,49 @@ def test_analyse_as_json_is_the_file(finished):
     run, _ = finished
     printed = kn("analyse", run, "--json", "--no-figures", "--distance", "identity").stdout
     assert set(json.loads(printed)) == {
-        "identity", "probability_curve", "identity | probability_curve",
+        "identity", "probability_curve", "identity | probability_curve", "identity | hub",
     }  # fmt: skip
+
+
+def test_covariates_on_the_command_line(finished, tmp_path):
+    run = shutil.copytree(finished[0], tmp_path / "run")
+    table = tmp_path / "lengths.csv"
+    table.write_text("word,size,weight\ncat,1,4\ndog,2,1\nred,3,1\nblue,5,2\n")
+    asked = ["--covariate", f"{table}:size", "--covariate", "token_id", "--distance", "w1"]
+    options = ["--no-figures", "--permutations", 9, "--workers", 2]
+    printed = kn("analyse", run, *asked, *options).stdout
+    assert "  | size" in printed
+    assert "  | token_id" in printed
+    contrast = json.loads((run / "analysis" / "contrast.json").read_text())
+    assert "emd_euclidean | probability_curve, size, token_id" in contrast
+    header = (run / "analysis" / "distances.csv").read_text().splitlines()[0]
+    assert "emd_euclidean | size" in header
+    report = Path(kn("report", run).stdout.strip()).read_text(encoding="utf-8")
+    assert "difference in size of lengths.csv" in report
+    for wrong, said in ((f"{table}:length", "one of size, weight"), (table, "2 columns")):
+        assert said in kn("analyse", run, "--covariate", wrong, expect=2).stderr
+
+
+def test_the_help_names_all_distances_and_covariates():
+    from kntrace.analysis import COVARIATES
+    from kntrace.distance import DISTANCES
+
+    told = " ".join(kn("analyse", "--help").stdout.replace("│", " ").split())
+    assert all(name in told for name in (*DISTANCES, *COVARIATES))
+
+
+def test_ablate(finished):
+    run, _ = finished
+    little = ["--doses", "1,4", "--methods", "zero,x2", "--partners", 1, "--draws", 1, "-q"]
+    done = kn("ablate", run, *little, "--singles", 3)
+    assert done.stderr.startswith("4 words, 7 prompts, 1 checkpoint: neurons by top:4")
+    assert "Silencing 4 neurons (last position)" in done.stdout
+    assert (run / "figures" / "dose.png").is_file()
+    found = json.loads(kn("ablate", run, *little, "--singles", 3, "--json").stdout)
+    assert found["settings"]["doses"] == [1, 4]
+    assert {row["source"] for row in found["summary"]} >= {"own", "matched"}
+    assert "made with other settings: singles: 3" in kn("ablate", run, *little, expect=2).stderr
+    assert "Causes" in Path(kn("report", run).stdout.strip()).read_text(encoding="utf-8")
 
 
 def test_the_suite_is_listed_by_step(tiny_suite):
@@ -166,6 +217,11 @@ def test_the_version():
         (["analyse", "absent"], "absent"),
         (["analyse", "RUN", "--k", "100000"], "100000"),
         (["analyse", "RUN", "--distance", "edm"], "emd"),
+        (["analyse", "RUN", "--select", "threshold:0.2:0.7"], "not a share"),
+        (["ablate", "absent"], "absent"),
+        (["ablate", "RUN", "--doses", "1,many"], "1,many"),
+        (["ablate", "RUN", "--methods", "none"], "the method 'none'"),
+        (["ablate", "RUN", "--steps", "7"], "no checkpoint at step 7"),
         (["report", "absent"], "absent"),
         (["grow", "x", "--world", "round"], "world 'round'"),
         (["grow", "x", "--hidden", "9"], "hidden = 9"),

@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import mannwhitneyu
 
-from kntrace.contrasts import contrast
+from kntrace.contrasts import Contrast, contrast
 from kntrace.distance import pairwise_distances
 from kntrace.errors import AnalysisError
 from kntrace.formation import formation_processes, knowledge_neurons
+from kntrace.multiple import benjamini_hochberg, holm
 from kntrace.testing import WORDS, synthetic_scores
 
 Floats = npt.NDArray[np.float64]
@@ -196,15 +197,172 @@ def test_fires_on_structure_and_not_without() -> None:
         assert (found.overall["share_above"] > 0.6) == (structure > 0)
 
 
-def test_p_values_are_uniform_when_labels_mean_nothing() -> None:
-    p_values = [
-        contrast(random_distances(GROUPS, seed), GROUPS, permutations=99).overall["p"]
-        for seed in range(200)
+@pytest.fixture(scope="module")
+def of_nothing() -> list[Contrast]:
+    """Contrasts of distances drawn at random: whatever they find is false."""
+    return [
+        contrast(random_distances(GROUPS, seed), GROUPS, permutations=99) for seed in range(300)
     ]
-    for level in (0.05, 0.2, 0.5):
-        # Four standard errors about the level: fails for a wrong test, not for bad luck.
-        slack = 4 * math.sqrt(level * (1 - level) / 200)
-        assert abs(np.mean(np.array(p_values) <= level) - level) < slack
+
+
+def assert_uniform(p_values: Sequence[float] | Floats, *, independent: int) -> None:
+    """No level is reached more often, or less often, than it says, but for four errors."""
+    for level in (0.05, 0.2, 0.5, 0.8):
+        slack = 4 * math.sqrt(level * (1 - level) / independent)
+        assert abs(np.mean(np.asarray(p_values) <= level) - level) < slack, level
+
+
+def test_p_values_are_uniform_when_labels_mean_nothing(of_nothing: list[Contrast]) -> None:
+    for key in ("p", "share_p"):
+        assert_uniform([found.overall[key] for found in of_nothing], independent=300)
+        assert_uniform([found.macro[key] for found in of_nothing], independent=300)
+        for group in range(3):
+            values = [found.groups[key].iloc[group] for found in of_nothing]
+            # Few values are possible with three words, and a p-value takes ties to heart.
+            assert np.mean(np.array(values) <= 0.05) < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 300)
+        words = np.array([found.words[key] for found in of_nothing])
+        assert np.mean(words <= 0.05) < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 300)
+
+
+def test_holm_bounds_false_alarms_of_a_family(of_nothing: list[Contrast]) -> None:
+    slack = 4 * math.sqrt(0.05 * 0.95 / 300)
+    for table in ("groups", "words"):
+        plain = [(getattr(found, table)["p"] <= 0.05).any() for found in of_nothing]
+        holm = [(getattr(found, table)["p_holm"] <= 0.05).any() for found in of_nothing]
+        assert np.mean(holm) < 0.05 + slack
+        assert np.mean(plain) > np.mean(holm)
+
+
+def test_the_mean_over_groups_counts_groups_alike() -> None:
+    distances = random_distances(GROUPS, seed=4)
+    found = contrast(distances, GROUPS, permutations=150, seed=2)
+    for key in ("auc", "share_above", "share_above_with_self", "chance", "auc_chance"):
+        assert found.macro[key] == pytest.approx(found.groups[key].mean())
+    labels, rng = labels_of(GROUPS), np.random.default_rng(2)
+    names = sorted(set(labels))
+    codes = np.array([names.index(label) for label in labels])
+    dealt = rng.permuted(np.tile(codes, (150, 1)), axis=1)
+    aucs = np.array(
+        [
+            [written_out_auc(distances.values, [names[c] for c in row], name) for name in names]
+            for row in dealt
+        ]
+    )
+    overall = [written_out_auc(distances.values, [names[c] for c in row]) for row in dealt]
+    null = aucs.mean(axis=1)
+    assert found.macro["p"] == (1 + (null >= found.macro["auc"] - 1e-12).sum()) / 151
+    for row, values in ((found.macro, null), (found.overall, np.array(overall))):
+        low, high = np.quantile(values, (0.025, 0.975))
+        assert row["auc_chance_low"] == pytest.approx(low)
+        assert row["auc_chance_high"] == pytest.approx(high)
+
+
+def test_jackknife_against_words_taken_out() -> None:
+    groups = {"A": GROUPS["A"], "C": GROUPS["C"], "E": ("e1", "e2", "e3", "e4", "e5")}
+    distances = random_distances(groups, seed=8, digits=1)
+    found = contrast(distances, groups, permutations=1)
+    words = [word for members in groups.values() for word in members]
+    without = []
+    for place, word in enumerate(words):
+        kept = [i for i in range(len(words)) if i != place]
+        fewer = {name: tuple(w for w in members if w != word) for name, members in groups.items()}
+        without.append(contrast(distances.isel(word=kept, other_word=kept), fewer, permutations=1))
+    rows = [
+        (found.overall, [one.overall for one in without]),
+        (found.macro, [one.macro for one in without]),
+        (found.to_dict()["groups"]["C"], [one.to_dict()["groups"]["C"] for one in without]),
+    ]
+    for row, others in rows:
+        for key, error in (("auc", "auc_se"), ("share_above", "share_se")):
+            values = np.array([other[key] for other in others])
+            n = len(words)
+            expected = math.sqrt((n - 1) / n * sum((values - values.mean()) ** 2))
+            assert row[error] == pytest.approx(expected), key
+
+
+def test_a_pair_of_words_has_no_jackknife() -> None:
+    found = contrast(random_distances(GROUPS), GROUPS, permutations=9)
+    assert found.groups.set_index("group")["auc_se"].isna().to_dict() == {
+        "A": False,
+        "B": True,
+        "C": False,
+    }
+    assert math.isnan(found.macro["auc_se"])
+    assert found.overall["auc_se"] > 0
+
+
+def test_intervals_stay_within_the_bounds_of_an_auc() -> None:
+    groups = {"A": ("a", "b", "c"), "B": ("d", "e", "f")}
+    for seed in range(20):
+        found = contrast(random_distances(groups, seed), groups, permutations=1).overall
+        plain = found["auc"] - 1.96 * found["auc_se"], found["auc"] + 1.96 * found["auc_se"]
+        assert found["auc_low"] == max(plain[0], 0)
+        assert found["auc_high"] == min(plain[1], 1)
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
+    """Words drawn from two clouds of points; the truth from a thousand words of each."""
+    groups = {name: tuple(f"{name}{i}" for i in range(14)) for name in "AB"}
+    rng = np.random.default_rng(0)
+
+    def drawn(count: int) -> Floats:
+        points = rng.standard_normal((2, count, 3))
+        points[1, :, 0] += 1.2
+        flat = points.reshape(-1, 3)
+        return np.linalg.norm(flat[:, None] - flat, axis=-1)
+
+    many = drawn(400)
+    same = np.equal.outer(np.arange(800) < 400, np.arange(800) < 400)
+    upper = np.triu_indices(800, 1)
+    near, far = many[upper][same[upper]], many[upper][~same[upper]]
+    truth = mannwhitneyu(far, near).statistic / (near.size * far.size)
+    held = []
+    for _ in range(150):
+        found = contrast(labelled(drawn(14), groups), groups, permutations=1).overall
+        held.append(found["auc_low"] <= truth <= found["auc_high"])
+    assert 0.88 < np.mean(held) <= 1
+
+
+def test_words_against_scipy_and_enumeration() -> None:
+    distances = random_distances(GROUPS, seed=11)
+    labels = labels_of(GROUPS)
+    found = contrast(distances, GROUPS, permutations=20_000).words.set_index("word")
+    for place, word in enumerate(distances["word"].values):
+        others = [j for j in range(9) if j != place]
+        row = distances.values[place, others]
+        same = np.array([labels[j] == labels[place] for j in others])
+        exact = mannwhitneyu(row[~same], row[same], alternative="greater", method="exact").pvalue
+        assert found.loc[word, "p"] == pytest.approx(exact, abs=0.015)
+        shares = []
+        for mates in combinations(range(8), int(same.sum())):
+            far = np.delete(row, mates)
+            shares.append(np.mean(far > row[list(mates)].mean() + 1e-12))
+        assert found.loc[word, "chance"] == pytest.approx(np.mean(shares), abs=0.015)
+        with_self = np.mean(shares) * (~same).sum() / ((~same).sum() + 1)
+        assert found.loc[word, "chance_with_self"] == pytest.approx(with_self, abs=0.015)
+        share = np.mean(np.array(shares) >= found.loc[word, "share_above"] - 1e-12)
+        assert found.loc[word, "share_p"] == pytest.approx(share, abs=0.015)
+
+
+@given(st.lists(st.one_of(st.floats(0.001, 1), st.just(math.nan)), max_size=9))
+@settings(max_examples=60, deadline=None)
+def test_p_values_read_together_against_their_definitions(p_values: list[float]) -> None:
+    """The least level at which the step-down, or step-up, procedure rejects."""
+    known = sorted(p for p in p_values if not math.isnan(p))
+    m = len(known)
+    for ours, terms in (
+        (holm, [(m - i) * p for i, p in enumerate(known)]),
+        (benjamini_hochberg, [m * p / (i + 1) for i, p in enumerate(known)]),
+    ):
+        for p, adjusted in zip(p_values, ours(p_values), strict=True):
+            if math.isnan(p):
+                assert math.isnan(adjusted)
+                continue
+            before = [term for q, term in zip(known, terms, strict=True) if q < p]
+            after = [term for q, term in zip(known, terms, strict=True) if q >= p]
+            # Of equal p-values the first decides.
+            expected = max([*before, after[0]]) if ours is holm else min(after)
+            assert adjusted == pytest.approx(min(expected, 1.0))
 
 
 def test_chance_of_the_paper_s_percentage_is_not_one_half() -> None:
@@ -224,7 +382,7 @@ def test_seeded() -> None:
 def test_batches_of_permutations_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     distances = random_distances(GROUPS)
     at_once = contrast(distances, GROUPS).to_dict()
-    monkeypatch.setattr("kntrace.contrasts._AT_ONCE", 1000)
+    monkeypatch.setattr("kntrace.contrasts.pairs._AT_ONCE", 1000)
     assert contrast(distances, GROUPS).to_dict() == at_once
 
 
@@ -246,6 +404,7 @@ def test_a_group_of_one_word_is_undefined_and_said_so() -> None:
     distances = random_distances(groups, seed=1)
     found = contrast(distances, groups, permutations=50)
     alone = found.to_dict()["groups"]["D"]
+    assert alone["p_holm"] is alone["auc_se"] is None
     assert alone["share_above"] is alone["auc"] is alone["p"] is alone["chance"] is None
     assert "'D' has one word" in found.notes[0]
     assert found.words.set_index("word")["threshold"].isna().to_dict()["d1"]

@@ -466,7 +466,7 @@ def test_sizes_and_formats_from_the_hub(hub: HubServer, tmp_path: Path) -> None:
     assert [(w.format, w.bytes, w.cached) for w in weights.values()] == [
         ("bin", 8, True), ("gguf", 8, False), ("safetensors", 14, False), ("none", 0, False),
     ]  # fmt: skip
-    assert hub.count("/tree/") == 3  # what is in the cache is not asked for
+    assert hub.count("/revision/") == 3  # what is in the cache is not asked for
 
 
 def test_a_snapshot_with_a_missing_shard_is_not_whole(hub: HubServer, tmp_path: Path) -> None:
@@ -760,7 +760,7 @@ def test_the_command_alone_shows_the_table(hub: HubServer, tmp_path: Path) -> No
 
 
 def test_a_grown_suite_runs_from_the_hub(hub: HubServer, tiny_suite: Any, tmp_path: Path) -> None:
-    """The whole way: listed, chosen, downloaded by transformers, one download cut off."""
+    """The whole way: listed, chosen, downloaded, one download cut off."""
     hub.add_suite("owner/tiny", tiny_suite.folder)
     hub.cut("model.safetensors", after=1000)
     run = str(tmp_path / "run")

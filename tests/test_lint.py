@@ -7,15 +7,18 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import test_cli
 from conftest import save_checkpoint
 from kntrace.errors import SettingsError, SuiteError
-from kntrace.lint import RULES, check_study
+from kntrace.lint import RULES, check_study, endings
 from kntrace.lint.finding import Checked, Finding
+from kntrace.lint.views import StudyView
 from kntrace.study import Study, Word
 from kntrace.suite import Checkpoint, Suite, load_suite
 
@@ -92,6 +95,21 @@ FILES = {
     "K103": ("groups: {A: {a: [how, why, how]}}", "groups: {A: {a: [how, why], b: [how]}}"),
 }
 
+
+def ending(ends):
+    """The good groups, each word's prompts ending in the words that `ends` has for it in turn."""
+    words = [(group, word) for group, entries in GOOD.items() for word in entries]
+    groups = {}
+    for place, (group, word) in enumerate(words):
+        first, second = ends(group, place)
+        groups.setdefault(group, {})[word] = [f"{word}1 is {first}", f"{word}2 is {second}"]
+    return study(groups, template=None)
+
+
+GIVEN_AWAY = ending(lambda group, place: {"Pets": ("his", "the"), "Hues": ("of", "of")}.get(
+    group, ("of", "the")))  # fmt: skip
+DEALT_OUT = ending(lambda group, place: [("his", "the"), ("of", "of"), ("of", "his")][place % 3])
+
 STUDIES = {
     "K104": (asking("cat", "Which pet, says meow", "which pet says  Meow?"), GOOD),
     "K105": (asking("dog", "Which pet says meow?", "what guards houses?"), GOOD),
@@ -105,6 +123,7 @@ STUDIES = {
     "K110": ({group: GOOD[group] for group in ("Pets", "Hues")}, GOOD),
     "K111": (asking("cat", "which pet says meow?"), GOOD),
     "K112": (study(form="space", template=TRAP), study(form="no_space", template=TRAP)),
+    "K113": (GIVEN_AWAY, DEALT_OUT),
 }
 
 TOKENS = {
@@ -424,11 +443,11 @@ def test_two_thousand_words_are_checked_in_seconds(causal):
         }
         for group in range(100)
     }
-    begun = time.perf_counter()
+    begun = time.process_time()
     check_study(study(groups))
-    assert time.perf_counter() - begun < 3
+    assert time.process_time() - begun < 3
     checked = check_study(study(groups), causal, answer_tokens="joint")
-    assert time.perf_counter() - begun < 20
+    assert time.process_time() - begun < 20
     assert sum(code == "K210" for code in codes(checked)) >= 2000
 
 
@@ -481,3 +500,63 @@ def test_answers_on_the_command_line(tiny_suite, tmp_path):
         "check", tiny_suite.study_file, "--suite", tmp_path, "--answers", "--top", "1"
     )
     assert "K301 warning" in done.stdout
+
+
+def by_pairs(given):
+    """Share of alike endings within and between groups, pair by pair of prompts."""
+    ends = {
+        word.text: [prompt.split()[-1].strip("?").lower() for prompt in given.rendered(word)]
+        for word in given.words
+    }
+    shares = {True: [], False: []}
+    for one, other in combinations(given.words, 2):
+        alike = [a == b for a in ends[one.text] for b in ends[other.text]]
+        shares[one.group == other.group].append(np.mean(alike))
+    return np.mean(shares[True]), np.mean(shares[False])
+
+
+@pytest.mark.parametrize("given", [GIVEN_AWAY, DEALT_OUT])
+def test_endings_are_counted_over_pairs_of_words(given):
+    asked = StudyView(given).asked
+    found = endings._Alike.of(asked)
+    np.testing.assert_allclose((found.within, found.between), by_pairs(given), atol=1e-12)
+    assert (found.p <= 0.01) == (given is GIVEN_AWAY)
+
+
+def test_endings_tell_which_group_and_how_often():
+    (found,) = [one for one in check_study(GIVEN_AWAY).findings if one.code == "K113"]
+    assert "'of', the end of 8 of the 8 prompts of 'Hues'" in found.says
+    assert found.severity == "warning"
+
+
+def test_a_template_ends_all_prompts_alike():
+    """The model reads the template last, whatever the questions end in."""
+    asked = GIVEN_AWAY.model_copy(update={"template": "Q. {question} A."})
+    assert "K113" not in codes(check_study(asked))
+    open_end = GIVEN_AWAY.model_copy(update={"template": "Say it: {question}"})
+    assert "K113" in codes(check_study(open_end))
+
+
+def test_labels_dealt_out_anew_seldom_look_given_away():
+    """Thirty studies whose endings mean nothing: a warning at most where chance allows one."""
+    rng = np.random.default_rng(0)
+    ends = np.array(["of", "his", "the", "unto", "a"])
+    warned = sum(
+        any(endings.endings_tell_groups(StudyView(ending(lambda *_: rng.choice(ends, 2)))))
+        for _ in range(30)
+    )
+    assert warned <= 2
+
+
+def test_the_bundled_studies_and_their_endings():
+    assert "K113" not in codes(check_study("similar-words"))
+    kjv = Path(__file__).parents[1] / "examples" / "kjv" / "study.yaml"
+    assert "K113" in codes(check_study(kjv))
+
+
+def test_without_spaces_the_last_letter_is_the_ending():
+    groups = {
+        "動物": {word: [f"{word}一は", f"{word}二は"] for word in ("犬", "猫", "狐", "鶏")},
+        "色": {word: [f"{word}一の", f"{word}二の"] for word in ("赤", "青", "緑", "灰")},
+    }
+    assert "K113" in codes(check_study(study({**groups, "光": GOOD["Lights"]}, template=None)))

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 
 import kntrace
 from families import VOCABULARY
-from kntrace.attribution import Engine
+from kntrace.attribution import Engine, Intervention
 from kntrace.attribution.rules import quadrature
 from kntrace.errors import ModelError
 from kntrace.models.tokens import encode
@@ -214,3 +214,40 @@ def test_settings_of_a_masked_model(tokenizer):
     with Engine(make("bert"), tokenizer, Settings(site="pre_activation")) as engine:
         one = engine.attribute_many([engine.encode("w9 [MASK]", "w7")])[0]
     assert (one.activation < -0.2).any()  # not yet through the nonlinearity
+
+
+@pytest.mark.parametrize("policy", ["mean", "greedy", "joint"])
+def test_a_policy_for_several_tokens_leaves_the_mask_where_it_is(policy, tokenizer):
+    given = (make("bert"), tokenizer, "w9 [MASK] w7 w8", "w61", "gauss_legendre", 5)
+    plain, found = kntrace.attribute(*given), kntrace.attribute(*given, answer_tokens=policy)
+    np.testing.assert_array_equal(found.score, plain.score)
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_joint_changes_at_the_mask(tokenizer, everywhere):
+    """Two neurons in two layers at once, by hooks on the second maps."""
+    model = make("bert")
+    with Engine(model, tokenizer) as engine:
+        encoded = engine.encode("w20 [MASK] w7 w9", "w10")
+        row = Intervention(np.array([0, 2]), np.array([5, 6]), 0.0, np.array([0.7, -0.2]))
+        found = engine.intervene(encoded, [row], everywhere=everywhere)
+
+    def put(neuron, value):
+        def change(_, args):
+            whole = args[0].clone()
+            whole[:, slice(None) if everywhere else encoded.position, neuron] = value
+            return (whole, *args[1:])
+
+        return change
+
+    layers = model.bert.encoder.layer
+    hooks = [
+        layers[0].output.dense.register_forward_pre_hook(put(5, 0.7)),
+        layers[2].output.dense.register_forward_pre_hook(put(6, -0.2)),
+    ]
+    with torch.no_grad():
+        logits = model(torch.tensor([encoded.ids])).logits[0, encoded.position]
+    for hook in hooks:
+        hook.remove()
+    expected = float(logits.softmax(-1)[encoded.answer[0]])
+    assert found.probability[0] == pytest.approx(expected, rel=1e-10)

@@ -43,8 +43,8 @@ def test_equal_weights_have_equal_fingerprints_wherever_they_lie(folder, tiny_su
     )
     loaded = load_checkpoint(here)
     assert loaded.fingerprint != prints[0]
-    old = load_checkpoint(there).tensor_hashes
-    changed = [name for name, value in loaded.tensor_hashes.items() if old[name] != value]
+    old = load_checkpoint(there).prints
+    changed = [name for name, value in loaded.prints.items() if old[name] != value]
     assert changed == ["gpt_neox.layers.0.mlp.dense_h_to_4h.bias"]
 
 
@@ -142,7 +142,7 @@ def test_a_repository_that_is_not_there_is_one_line(monkeypatch, tmp_path):
     missing = Checkpoint(
         label="step0", step=0, tokens=None, source="nobody/nothing-410m", revision="step0"
     )
-    with pytest.raises(SuiteError, match=r"step0: nobody/nothing-410m at revision step0") as caught:
+    with pytest.raises(SuiteError, match=r"step0: nobody/nothing-410m at step0") as caught:
         load_checkpoint(missing)
     assert "\n" not in str(caught.value)
 

@@ -254,3 +254,15 @@ def test_a_run_of_logit_differences(tiny_suite, tmp_path):
     )  # fmt: skip
     kept = run.scores["score"].isel(checkpoint=0, word=0, prompt=0)
     np.testing.assert_allclose(kept, alone.score, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["mean", "greedy"])
+def test_an_answer_of_one_token_keeps_its_alternatives_whatever_the_policy(policy):
+    """They were once lost on the way, and the difference taken to nothing."""
+    model = make("gpt_neox_parallel", torch.float64)
+    found = []
+    for answer_tokens in ("error", policy):
+        settings = Settings(objective="logit_difference", answer_tokens=answer_tokens)
+        with Engine(model, None, settings) as engine:
+            found.append(engine.attribute_many([PROMPT])[0].score)
+    np.testing.assert_array_equal(*found)

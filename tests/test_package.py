@@ -35,6 +35,20 @@ def test_loading_a_study_loads_no_torch():
     assert not loaded_after("import kntrace; kntrace.load_study('similar-words')") & set(FORBIDDEN)
 
 
+def test_the_tests_of_scikit_bio_load_no_torch():
+    code = (
+        "from kntrace.contrasts import matrix_tests\n"
+        "import xarray as xr\n"
+        "words = ['a', 'b', 'c', 'd']\n"
+        "values = [[abs(i - j) for i in range(4)] for j in range(4)]\n"
+        "dims = ('word', 'other_word')\n"
+        "matrix = xr.DataArray(values, dict.fromkeys(dims, words), dims)\n"
+        "matrix_tests(matrix, {'A': words[:2], 'B': words[2:]}, permutations=9)\n"
+        "assert 'skbio' in sys.modules"
+    )
+    assert not loaded_after(code) & set(FORBIDDEN)
+
+
 @pytest.mark.parametrize("name", kntrace.__all__)
 def test_every_public_name_is_there_and_described(name):
     assert getattr(kntrace, name).__doc__
@@ -52,7 +66,7 @@ def test_modules_stay_small():
     source = Path(kntrace.__file__).parent
     long = [
         f"{path.relative_to(source)}: {lines}"
-        for path in source.rglob("*.py")
+        for path in (*source.rglob("*.py"), *source.rglob("*.js"))
         if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 400
     ]
     assert not long

@@ -66,7 +66,7 @@ def test_a_device_without_doubles(rule, name, monkeypatch):
 
 def test_half_precision_is_measured_at_load_and_recorded(tiny_suite, tmp_path, monkeypatch):
     """Where a device has it. A CPU stands in for one here, which kntrace refuses by itself."""
-    monkeypatch.setattr(engine, "_refuse_half_on_cpu", lambda model: None)
+    monkeypatch.setattr(engine, "refuse_half_on_cpu", lambda model: None)
     monkeypatch.setattr(load, "_refuse_format", lambda device, dtype: None)
     settings = Settings(dtype="bfloat16", rule="gauss_legendre")
     run = kntrace.run(tiny_suite.study, tiny_suite.suite, tmp_path / "half", settings=settings)

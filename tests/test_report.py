@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,11 +15,13 @@ import numpy as np
 import pytest
 
 from kntrace.analysis import Analysis, analyse
-from kntrace.archive import Run
+from kntrace.archive import Run, write_print
+from kntrace.audit import CheckpointPrint, TensorPrint
 from kntrace.errors import AnalysisError, RunError
 from kntrace.figures import FIGURES
 from kntrace.report import write_report
 from kntrace.report.cautions import cautions
+from kntrace.report.script import script
 from kntrace.testing import synthetic_run, synthetic_scores
 from kntrace.verdict import LIMITS, MEASURED, VALIDATED
 
@@ -40,6 +44,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[tuple[str, str]] = []
         self.open: list[str] = []
+        self.scripts: list[str] = []
         self.feed(self.source)
         assert not self.open
 
@@ -52,7 +57,9 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] != "style":
+        if self.open and self.open[-1] == "script":
+            self.scripts.append(data)
+        elif self.open and self.open[-1] != "style":
             self.texts.append((self.open[-1], data))
 
     @property
@@ -114,13 +121,39 @@ def test_nothing_is_loaded_from_anywhere(page: Page) -> None:
             allowed = "#" if tag == "a" else "data:image/"
             assert not value or value.startswith(allowed), (tag, value[:60])
         assert not any(name.startswith("on") for name in attributes)
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "base"}
+    assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object", "base"}
     style = re.findall(r"<style>(.*?)</style>", page.source, re.DOTALL)
     assert len(style) == 1
     assert "url(" not in style[0]
     assert "@import" not in style[0]
     policy = next(m for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy")
-    assert (policy["content"] or "").startswith("default-src 'none'")
+    rules = dict(rule.split(" ", 1) for rule in (policy["content"] or "").split("; "))
+    assert rules.pop("style-src") == "'unsafe-inline'"
+    assert rules.pop("img-src") == "data:"
+    digest = base64.b64encode(hashlib.sha256(page.scripts[1].encode()).digest()).decode()
+    assert rules.pop("script-src") == f"'sha256-{digest}'"
+    assert set(rules.values()) == {"'none'"}
+
+
+def test_the_script_is_ours_alone_and_sets_text_as_text(page: Page) -> None:
+    assert [attributes.get("type") for attributes in page.all("script")] == [
+        "application/json",
+        None,
+    ]
+    assert json.loads(page.scripts[0])["words"] == [w for m in GROUPS.values() for w in m]
+    assert page.scripts[1] == script()
+    for loose in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacent",
+        "document.write",
+        "eval(",
+        "Function(",
+    ):
+        assert loose not in script()
+    for reaching in ("fetch(", "XMLHttpRequest", "WebSocket", "sendBeacon", "import(", "https:"):
+        assert reaching not in script()
+    assert "</" not in script()
 
 
 def test_a_strangers_text_shows_as_text(page: Page) -> None:
@@ -174,6 +207,15 @@ def test_numbers_are_those_of_the_analysis(page: Page, analysis: Analysis) -> No
     for found in analysis.verdicts.values():
         assert f"{found.low:.3f} to {found.high:.3f}" in cells
     assert f"{analysis.overlap.within:.1f}" in cells
+    for row in analysis.tests.dropna().to_dict("records"):
+        assert f"{row['statistic']:.2f}".replace("-", "−") + f" ({row['p']:.3f})" in cells
+    for row in analysis.early.checkpoints.to_dict("records"):
+        assert f"{100 * row['own'] / analysis.k:.1f} %" in cells
+    for row in analysis.reliability.to_dict("records"):
+        assert f"{row['reliability']:.2f}" in cells
+    overall = analysis.contrasts["emd"].overall
+    assert f"{overall['auc']:.3f} ± {overall['auc_se']:.3f}" in cells
+    assert f"{analysis.times.order:.2f}".replace("-", "−") in page.text
     assert f"share {analysis.overlap.expected:.1f}" in page.text
 
 
@@ -198,7 +240,7 @@ def test_the_page_is_small_and_repeats_to_the_byte(
 
 
 def test_both_colour_schemes_and_paper_are_provided_for(page: Page) -> None:
-    for media in ("prefers-color-scheme: dark", "print", "max-width"):
+    for media in ("color-scheme: light dark", "print", "max-width"):
         assert media in page.source
 
 
@@ -269,9 +311,33 @@ class TestCautions:
         text = " ".join(c.title + c.text for c in cautions(run, analyse(run, permutations=19)))
         assert "The integral is not exact" in text
         assert "at most by 0.20" in text
-        assert "step100, step200 hold equal weights" in text
+        assert "step100 and step200 both hold equal weights" in text
         assert "steps are not known" in text
         assert "group 'lone' has one word" in text
+
+    def test_what_an_audit_found_is_told_as_text(self, tmp_path: Path) -> None:
+        run = synthetic_run(tmp_path / "r", synthetic_scores(groups=GROUPS, width=48))
+        for place, item in enumerate(run.suite):
+            head = "<b>head</b>"
+            tensors = {
+                "embed.w": TensorPrint(f"{place}", (2, 2), "float32", True),
+                head: TensorPrint(f"{place % 3}", (2, 2), "float32", True),
+            }
+            config = {"hidden_act": "gelu" if place else SCRIPT}
+            write_print(
+                run,
+                CheckpointPrint(
+                    item.label, place, tensors, whole=run.fingerprint(place), config=config
+                ),
+            )
+        found = analyse(run, permutations=19)
+        told = {caution.title: caution.text for caution in cautions(run, found)}
+        assert "hold weights of another one" in str([*told])
+        assert SCRIPT in told["The configuration changes along the series."]
+        page = Page(write_report(run, found))
+        assert SCRIPT not in page.source
+        assert "<b>head</b>" not in page.source
+        assert "<b>head</b>" in page.text
 
     def test_integrals_that_did_not_converge(self, tmp_path: Path) -> None:
         scores = synthetic_scores(groups=GROUPS, width=48).load()

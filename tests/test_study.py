@@ -611,12 +611,14 @@ BOMBS: dict[str, tuple[str, str]] = {
     "indents": ("".join(f"{' ' * n}a:\n" for n in range(2000)), "nested too deeply"),
     "one line": ("a" * (10 * _MB), "the file begins with 'aaa"),
     "prose": ("lorem ipsum dolor sit amet\n" * 400_000, "the file begins with 'lorem"),
-    "prose after a key": ("name: x\n" + "lorem ipsum dolor\n" * 500_000, "not valid YAML"),
+    "prose after a key": ("name: x\n" + "lorem ipsum dolor\n" * 400_000, "not valid YAML"),
     "binary": ("groups:\n" + "\0" * (10 * _MB), "U+0000"),
     "blank lines": ("\n" * (10 * _MB), "the file is empty"),
-    "entries": ("groups:\n" + "- a\n" * 2_500_000, "more than 250,000 entries"),
+    "entries": ("groups:\n" + "- a\n" * 1_500_000, "more than 250,000 entries"),
+    "much YAML": ("name: " + "a " * (5 * _MB), "YAML of more than 8 MB"),
     "JSON brackets": ("[" * 1_000_000, "nested too deeply"),
-    "JSON braces": ('{"a":' * 1_000_000, "nested too deeply"),
+    "JSON braces": ('{"a":' * 400_000, "nested too deeply"),
+    "JSON entries": ('{"a":[' + "1," * 5_000_000, "more than 1,000,000 entries"),
     "whole JSON": ('{"a":' * 500 + "1" + "}" * 500, "nested too deeply"),
 }
 

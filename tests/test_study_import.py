@@ -178,6 +178,15 @@ def test_pararel_for_a_masked_model(tmp_path):
     )
 
 
+def test_pararel_facts_without_patterns_are_left_out(tmp_path):
+    """As of P31 and P527 in the data set itself."""
+    spare = pararel(tmp_path, "P31")[1]
+    whole = import_study(pararel(tmp_path))
+    found = import_study([*pararel(tmp_path), spare])
+    assert found.study.words == whole.study.words
+    assert any("left out P31: facts without" in note for note in found.notes)
+
+
 def test_pararel_files_go_together_by_name(tmp_path):
     files = [*pararel(tmp_path, "P27"), *pararel(tmp_path, "P36", facts=FACTS[3:])]
     with pytest.raises(
@@ -275,7 +284,7 @@ H = "word,group,prompt\n"
         ("t.jsonl", '{"some": 1}', "does not show which format"),
         ("t.json", '{"word": ["how"]}', "does not show which format"),
         ("t.json", "[]", "does not show which format"),
-        ("t.json", "[" * 100_000, "not valid JSON"),
+        ("t.json", "[" * 100_000, "nested too deeply"),
         ("t.json", '{"a": 1,\n}', r"t\.json:2: not valid JSON"),
         ("t.txt", "word,group,prompt", "does not show which format"),
         ("t.yaml", "groups: {}", "does not show which format"),
@@ -363,11 +372,11 @@ def test_two_thousand_words_are_imported_in_seconds(tmp_path):
         for way in range(4)
         for word in range(2000)
     ]
-    begun = time.perf_counter()
+    begun = time.process_time()
     study = import_study([lines(tmp_path / "big.jsonl", rows)]).study
     (tmp_path / "big.yaml").write_text(study.to_yaml())
     assert load_study(tmp_path / "big.yaml") == study
-    assert time.perf_counter() - begun < 8
+    assert time.process_time() - begun < 8
     assert len(study.words) == 2000
 
 
@@ -384,9 +393,9 @@ def test_many_wordings_of_some_words_do_not_take_minutes(tmp_path):
         for word in range(1500)
         for wording in ("main", names[word % 40], names[40 + word % 39])
     ]
-    begun = time.perf_counter()
+    begun = time.process_time()
     study = import_study([lines(tmp_path / "wide.jsonl", rows)]).study
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
     assert len(study.wordings) == 80
 
 

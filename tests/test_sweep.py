@@ -26,7 +26,15 @@ from safetensors.torch import load_file, save_file
 
 import kntrace
 from conftest import STEPS, TinySuite, save_checkpoint
-from kntrace.archive import Run, convergence, open_run, status, writing
+from kntrace.archive import (
+    Run,
+    audit_run,
+    convergence,
+    open_run,
+    read_prints,
+    status,
+    writing,
+)
 from kntrace.archive.chunks import chunk_name
 from kntrace.archive.variables import BLOCK_VARIABLES
 from kntrace.errors import ModelError, RunError, SettingsError, SuiteError
@@ -199,6 +207,9 @@ def test_checkpoints_are_told_apart(master: Path) -> None:
     seen = run.provenance["checkpoints"]
     assert [seen[item.label]["fingerprint"] for item in run.suite] == prints
     assert {seen[item.label]["source"] for item in run.suite} == {c.source for c in run.suite}
+    assert all(taken.tensors and taken.tokenizer for taken in read_prints(run))
+    assert audit_run(run) == ()
+    assert "audit" not in str(status(run))
 
 
 def test_the_record(master: Path) -> None:
@@ -209,6 +220,13 @@ def test_the_record(master: Path) -> None:
     (session,) = record["sessions"]
     assert session["blocks"] == TOTAL
     assert record["seconds"] == session["seconds"] > 0
+
+
+def test_the_record_holds_the_answers_tokens(master: Path) -> None:
+    run = open_run(master)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(run.suite.checkpoints[0].source)
+    expected = {word.text: [tokenizer.vocab[word.answer]] for word in run.study.words}
+    assert run.provenance["answers"] == expected
 
 
 # Once each

@@ -224,7 +224,7 @@ def test_the_package_says_what_was_recorded(rates, recorded):
         yes = sum(one["verdict"] == "yes" for one in mine)
         assert (row.world, row.suites, row.yes) == (case.title, len(mine), yes)
         assert row.meant == (case.truth != "nothing")
-        assert row.interval == pytest.approx(rates.Rate(yes, len(mine)).interval)
+        assert row.yes_interval == pytest.approx(rates.Rate(yes, len(mine)).interval)
         if case.name in rates.NULLS:
             assert f"{row.world}: {row}" in LIMITS[0]
         elif not row.meant and row.yes:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import xarray as xr
-from scipy.stats import mannwhitneyu, rankdata
+from scipy.stats import beta, mannwhitneyu, rankdata
 
 from kntrace.contrasts import contrast
 from kntrace.distance import pairwise_distances
@@ -25,6 +25,7 @@ from kntrace.verdict import (
     Answer,
     Verdict,
     VerdictRule,
+    account,
     combine,
 )
 from kntrace.wording import read_wording
@@ -229,6 +230,36 @@ def test_states_what_was_measured_and_its_limits() -> None:
         other = replace(rule, **changes)
         assert other.measured == ()
         assert "No error rate" in other.limits[0]
+
+
+def test_a_verdict_is_never_told_without_what_belongs_to_it() -> None:
+    verdicts = {"grouped": numbers("yes", wording="grouped"), "neutral": numbers("no")}
+    text = account(combine(verdicts), verdicts)
+    assert max(map(len, text.splitlines())) <= 80
+    flowing = " ".join(text.split())
+    assert "cannot tell: the wordings of the questions do not agree" in flowing
+    for limit in LIMITS:
+        assert " ".join(limit.split()) in flowing
+    for row in MEASURED:
+        assert row.world in flowing
+    for name, found in verdicts.items():
+        line = next(line for line in text.splitlines() if line.startswith(name))
+        for number in (found.adjusted_auc, found.low, found.high, found.p):
+            assert f"{number:.3f}" in line
+        assert f"{found.leverage:.2f}" in line
+        assert f"{found.time_share:.0%}" in line
+    for threshold in ("leverage under 0.25", "p <= 0.025", "ends below 0.6"):
+        assert threshold in flowing
+    other = account(verdicts["neutral"], verdicts, VerdictRule(alpha=0.05))
+    assert "No error rate was measured" in other
+    assert MEASURED[0].world not in other
+
+
+def test_rates_have_exact_intervals() -> None:
+    for row in MEASURED:
+        low = beta.ppf(0.025, row.yes, row.suites - row.yes + 1) if row.yes else 0.0
+        high = beta.ppf(0.975, row.yes + 1, row.suites - row.yes) if row.yes < row.suites else 1.0
+        assert row.yes_interval == pytest.approx((low, high))
 
 
 @pytest.mark.parametrize(

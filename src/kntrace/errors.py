@@ -21,6 +21,9 @@ __all__ = [
 ]
 
 
+_LONGEST_MESSAGE = 4000
+
+
 class KntraceError(Exception):
     """Something stopped the work; `exit_code` is what the command line returns for it.
 
@@ -58,8 +61,11 @@ class KntraceError(Exception):
             message += f"; expected {self.expected}"
         if self.fix is not None:
             message += f". {self.fix}"
-        # Names and texts from a user's file may hold line breaks; a message stays one line.
-        return " ".join(message.split())
+        # Names and texts from a user's file may hold line breaks; a message stays one line. They
+        # may be of any length and hold halves of characters, which no terminal can show.
+        line = " ".join(message.split()).encode(errors="backslashreplace").decode()
+        half = _LONGEST_MESSAGE // 2
+        return line if len(line) <= 2 * half else f"{line[:half]} … {line[-half:]}"
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors travel between worker processes, so they must survive pickling with their parts.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,9 @@ import xarray as xr
 
 from kntrace.errors import AnalysisError
 from kntrace.progress import Progress, silent
-from kntrace.wording import Wording, read_wording
+from kntrace.wording import Averaging, Wording, read_wording
 
-__all__ = ["formation_processes", "knowledge_neurons", "prompt_mean"]
+__all__ = ["checkpoint_position", "formation_processes", "knowledge_neurons", "prompt_mean"]
 
 _STAGE = "formation"
 
@@ -67,6 +68,7 @@ def knowledge_neurons(
     *,
     wording: str | None = None,
     checkpoint: int | str = -1,
+    averaging: Averaging = "every_prompt",
 ) -> xr.Dataset:
     """Find each word's k neurons with the largest mean score.
 
@@ -80,6 +82,10 @@ def knowledge_neurons(
         The prompts to average over; the study's first wording unless given.
     checkpoint
         Position or label of the checkpoint that decides; the last one unless given.
+    averaging
+        How a word's prompts make one score of a neuron; see `kntrace.wording.read_wording`.
+        With `public_code` a neuron that is dropped at the checkpoint that decides has the score
+        of the latest one before it at which it is not.
 
     Returns
     -------
@@ -87,26 +93,26 @@ def knowledge_neurons(
         Dimensions `word` and `rank`, the largest score first; variables `layer`, `neuron`
         (int64, counted from 0) and `score` (float64, in units of probability). Among equal
         scores the lower layer comes first, then the lower neuron. Attributes: `k`, `wording`,
-        `checkpoint`, `layers`, `width`.
+        `averaging`, `checkpoint`, `layers`, `width`.
 
     Raises
     ------
     AnalysisError
-        If k is below one or above the number of neurons, if there is no such wording or
-        checkpoint, or if a score is not a finite number.
+        If k is below one or above the number of neurons, if there is no such wording,
+        checkpoint or averaging, or if a score is not a finite number.
 
     Notes
     -----
     Reads one checkpoint, word by word.
     """
-    view = read_wording(scores, wording)
+    view = read_wording(scores, wording, averaging)
     layers, width = scores.sizes["layer"], scores.sizes["neuron"]
     _check_k(k, layers * width)
-    place = _checkpoint_position(view, checkpoint)
+    place = checkpoint_position(view, checkpoint)
     chosen = np.empty((len(view.words), k), dtype=np.int64)
     values = np.empty(chosen.shape)
     for word in range(len(view.words)):
-        flat = view.mean(place, word).ravel()
+        flat = _deciding(view, place, word, k)
         # Stable, and layers come first in `flat`: so ties fall by layer, then by neuron.
         chosen[word] = np.argsort(-flat, kind="stable")[:k]
         values[word] = flat[chosen[word]]
@@ -125,6 +131,7 @@ def knowledge_neurons(
         attrs={
             "k": int(k),
             "wording": view.name,
+            "averaging": averaging,
             "checkpoint": view.checkpoints[place],
             "layers": layers,
             "width": width,
@@ -142,7 +149,8 @@ def formation_processes(
     scores
         As `Run.scores` gives them.
     chosen
-        Neurons of some or all of the words, from `knowledge_neurons`; its wording is used.
+        Neurons of some or all of the words, from `knowledge_neurons` or another selection; its
+        wording and averaging are used.
     progress
         Told of the checkpoints read, in the stage `formation`.
 
@@ -150,18 +158,22 @@ def formation_processes(
     -------
     xr.DataArray
         (word, rank, checkpoint) float64: the neurons' mean scores over the word's prompts, in
-        units of probability. Coordinates `group`, `step`, `layer` and `neuron` (word, rank).
+        units of probability. Coordinates `group`, `step`, `layer` and `neuron` (word, rank), and
+        `probability` (word, checkpoint), the mean P(answer) over the same prompts. Where a word
+        has no neuron of a rank (layer -1) it holds NaN.
 
     Raises
     ------
     AnalysisError
-        If `chosen` has words that the scores have not, or if a score is not a finite number.
+        If `chosen` has words that the scores have not, if a score is not a finite number, or if
+        the averaging drops a chosen neuron at some checkpoint.
 
     Notes
     -----
     Reads the whole archive once, block by block.
     """
-    view = read_wording(scores, chosen.attrs.get("wording"))
+    averaging = chosen.attrs.get("averaging", "every_prompt")
+    view = read_wording(scores, chosen.attrs.get("wording"), averaging)
     places = {word: place for place, word in enumerate(view.words)}
     words = [str(word) for word in chosen["word"].values]
     for word in words:
@@ -169,13 +181,20 @@ def formation_processes(
             raise AnalysisError(f"no word {word!r} among the scores", expected="words of this run")
     layer = chosen["layer"].transpose("word", "rank").values
     neuron = chosen["neuron"].transpose("word", "rank").values
-    cells = _positions(scores, "layer", layer), _positions(scores, "neuron", neuron)
-    values = np.empty((*layer.shape, len(view.checkpoints)))
+    held = layer >= 0
+    cells = _positions(scores, "layer", layer, held), _positions(scores, "neuron", neuron, held)
+    rows = [places[word] for word in words]
+    asked = replace(view, scores=view.scores.isel(word=rows), asked=view.asked[rows])
+    probability = asked.probability().transpose("word", "checkpoint").values
+    values = np.full((*layer.shape, len(view.checkpoints)), np.nan)
     for checkpoint, label in enumerate(view.checkpoints):
         progress(_STAGE, checkpoint, len(view.checkpoints), label)
         for row, word in enumerate(words):
             mean = view.mean(checkpoint, places[word])
-            values[row, :, checkpoint] = mean[cells[0][row], cells[1][row]]
+            some = held[row]
+            found = mean[cells[0][row, some], cells[1][row, some]]
+            _refuse_dropped(found, layer[row, some], neuron[row, some], word, label)
+            values[row, some, checkpoint] = found
     progress(_STAGE, len(view.checkpoints), len(view.checkpoints))
     return xr.DataArray(
         values,
@@ -185,15 +204,59 @@ def formation_processes(
             **{name: scores[name] for name in ("checkpoint", "step")},
             "layer": (("word", "rank"), layer),
             "neuron": (("word", "rank"), neuron),
+            "probability": (("word", "checkpoint"), probability),
         },
         name="formation",
-        attrs={"k": layer.shape[1], "wording": view.name, "unit": "probability"},
+        attrs={
+            "k": layer.shape[1],
+            "wording": view.name,
+            "averaging": averaging,
+            "unit": "probability",
+        },
     )
 
 
-def _positions(scores: xr.Dataset, dim: str, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+def _deciding(view: Wording, place: int, word: int, k: int) -> npt.NDArray[np.float64]:
+    """Score of every neuron by which they are chosen; -inf where the averaging leaves none."""
+    flat = view.mean(place, word).ravel()
+    for earlier in reversed(range(place)):
+        dropped = np.isnan(flat)
+        if not dropped.any():
+            break
+        flat[dropped] = view.mean(earlier, word).ravel()[dropped]
+    kept = int((~np.isnan(flat)).sum())
+    if kept < k:
+        raise AnalysisError(
+            f"k = {k} knowledge neurons, but the averaging {view.averaging!r} leaves {kept}",
+            where=f"word {view.words[word]!r}",
+            fix="Choose fewer, or average over every prompt.",
+        )
+    return np.where(np.isnan(flat), -np.inf, flat)
+
+
+def _refuse_dropped(
+    values: npt.NDArray[np.float64],
+    layer: npt.NDArray[np.int64],
+    neuron: npt.NDArray[np.int64],
+    word: str,
+    label: str,
+) -> None:
+    for rank in np.flatnonzero(np.isnan(values)):
+        raise AnalysisError(
+            f"neuron {neuron[rank]} of layer {layer[rank]} has no score: it lies at or below -10 "
+            "times the largest score in more than half of the prompts",
+            where=f"word {word!r} at checkpoint {label!r}",
+            expected="a score of every chosen neuron at every checkpoint; the public code stops "
+            "here as well",
+            fix="Choose fewer neurons, or average over every prompt.",
+        )
+
+
+def _positions(
+    scores: xr.Dataset, dim: str, labels: npt.NDArray[np.int64], held: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.intp]:
     found = scores.indexes[dim].get_indexer(pd.Index(labels.ravel())).reshape(labels.shape)
-    for label in labels[found < 0]:
+    for label in labels[held & (found < 0)]:
         raise AnalysisError(f"no {dim} {label} among the scores", expected=f"{dim}s of this run")
     return found
 
@@ -207,7 +270,7 @@ def _check_k(k: object, neurons: int) -> None:
         )
 
 
-def _checkpoint_position(view: Wording, checkpoint: int | str) -> int:
+def checkpoint_position(view: Wording, checkpoint: int | str) -> int:
     """Turn a position, counted from either end, or a label into a position."""
     labels = view.checkpoints
     if isinstance(checkpoint, str):

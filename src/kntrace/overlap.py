@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import xarray as xr
 
 from kntrace.errors import AnalysisError
 from kntrace.labels import group_codes
+from kntrace.multiple import benjamini_hochberg, holm
 
-__all__ = ["Overlap", "neuron_overlap"]
+__all__ = ["LAYER_COLUMNS", "Overlap", "neuron_overlap", "overlap_by_layer"]
 
 _Floats = npt.NDArray[np.float64]
 _Codes = npt.NDArray[np.intp]
+_Pairs = tuple[_Codes, _Codes]
 _ROUNDING = 1e-9
+# Values held at once while permuting: 32 MB of float64.
+_AT_ONCE = 4_000_000
+
+LAYER_COLUMNS = (
+    *("layer", "neurons", "within", "between", "expected", "chance", "p", "p_holm", "p_bh"),
+)
 
 
 @dataclass(frozen=True)
@@ -41,8 +51,10 @@ class Overlap:
     p
         One-sided permutation p-value of `within` minus `between`.
     groups
-        For every group the mean overlap `within` it (None for a group of one word) and
-        `between` its words and others.
+        For every group the mean overlap `within` it and `between` its words and others,
+        `chance`, the mean of their difference over the same permutations, its one-sided `p`,
+        and `p_holm`, adjusted for the number of groups. A group of one word has None for all
+        but `between`.
     total_neurons, permutations, seed
         What was given.
     """
@@ -118,9 +130,10 @@ def neuron_overlap(
     first, second = np.triu_indices(len(names), 1)
     pairs = common[first, second].astype(np.float64)
     mean, variance = _hypergeometric(sizes[first], sizes[second], total_neurons)
-    within, between = _means(pairs, codes, first, second)
-    null = _null_excess(pairs, codes, first, second, permutations, seed)
-    found = within - between
+    found = _means(pairs[None], codes[None], (first, second), len(labels))
+    null = _null_excess(pairs[None], codes, (first, second), permutations, seed)[:, 0]
+    excess = found[0][0, 0] - found[1][0, 0]
+    p = [_p_value(value, null[:, column]) for column, value in enumerate(excess)]
     words, names_of = chosen["word"].values, chosen["group"].values
     return Overlap(
         matrix=xr.DataArray(
@@ -137,13 +150,13 @@ def neuron_overlap(
         ),
         expected=float(mean.mean()),
         expected_sd=float(np.sqrt(variance.mean())),
-        within=within,
-        between=between,
-        chance=float(null.mean()),
-        p=float((1 + (null >= found - _ROUNDING).sum()) / (1 + permutations)),
+        within=float(found[0][0, 0, -1]),
+        between=float(found[1][0, 0, -1]),
+        chance=float(null[:, -1].mean()),
+        p=p[-1],
         groups={
-            label: _group_means(pairs, codes, first, second, place)
-            for place, label in enumerate(labels)
+            label: _group_entry(found[0][0, 0, place], found[1][0, 0, place], null[:, place], *ps)
+            for place, (label, *ps) in enumerate(zip(labels, p[:-1], holm(p[:-1]), strict=True))
         },
         total_neurons=int(total_neurons),
         permutations=int(permutations),
@@ -170,30 +183,133 @@ def _hypergeometric(first: _Floats, second: _Floats, total: int) -> tuple[_Float
     return mean, variance
 
 
-def _means(pairs: _Floats, codes: _Codes, first: _Codes, second: _Codes) -> tuple[float, float]:
-    """Mean overlap of the pairs within groups and of those between."""
-    same = codes[first] == codes[second]
-    return float(pairs[same].mean()), float(pairs[~same].mean())
+def _means(pairs: _Floats, codes: _Codes, ends: _Pairs, groups: int) -> tuple[_Floats, _Floats]:
+    """Mean of the pairs within and between, (labelling, row, column): the groups, then overall.
+
+    `pairs` is (row, pair), `codes` (labelling, word). NaN where there is no such pair.
+    """
+    left, right = codes[:, ends[0]], codes[:, ends[1]]
+    shape = (len(codes), len(pairs), groups + 1)
+    within, between = np.empty(shape), np.empty(shape)
+    for column in range(groups + 1):
+        if column < groups:
+            one, two = left == column, right == column
+            inside, across = one & two, one ^ two
+        else:
+            inside, across = left == right, left != right
+        for means, chosen in ((within, inside), (between, across)):
+            count = chosen.sum(axis=1)[:, None]
+            total = chosen.astype(np.float64) @ pairs.T
+            means[:, :, column] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return within, between
 
 
 def _null_excess(
-    pairs: _Floats, codes: _Codes, first: _Codes, second: _Codes, permutations: int, seed: int
+    pairs: _Floats, codes: _Codes, ends: _Pairs, permutations: int, seed: int
 ) -> _Floats:
-    """Within minus between under permuted labels."""
+    """Within minus between under permuted labels, (permutation, row, column)."""
+    groups = int(codes.max()) + 1
+    parts = []
+    for dealt in _dealt_out(codes, permutations, seed):
+        within, between = _means(pairs, dealt, ends, groups)
+        parts.append(within - between)
+    return np.concatenate(parts)
+
+
+def _dealt_out(codes: _Codes, permutations: int, seed: int) -> Iterator[_Codes]:
     rng = np.random.default_rng(seed)
-    null = np.empty(permutations)
-    for place in range(permutations):
-        within, between = _means(pairs, rng.permutation(codes), first, second)
-        null[place] = within - between
-    return null
+    most = max(1, _AT_ONCE // codes.size**2)
+    for done in range(0, permutations, most):
+        yield rng.permuted(np.tile(codes, (min(most, permutations - done), 1)), axis=1)
 
 
-def _group_means(
-    pairs: _Floats, codes: _Codes, first: _Codes, second: _Codes, group: int
+def _group_entry(
+    within: float, between: float, null: _Floats, p: float, adjusted: float
 ) -> dict[str, float | None]:
-    left, right = codes[first] == group, codes[second] == group
-    inside, across = pairs[left & right], pairs[left ^ right]
-    return {
-        "within": float(inside.mean()) if inside.size else None,
-        "between": float(across.mean()),
+    entry = {
+        "within": within,
+        "between": between,
+        "chance": float(null.mean()),
+        "p": p,
+        "p_holm": adjusted,
     }
+    return {name: None if math.isnan(value) else float(value) for name, value in entry.items()}
+
+
+def _p_value(found: float, null: _Floats) -> float:
+    if math.isnan(found):
+        return math.nan
+    return float((1 + (null >= found - _ROUNDING).sum()) / (1 + null.size))
+
+
+def overlap_by_layer(
+    chosen: xr.Dataset,
+    groups: Mapping[str, Sequence[str]],
+    *,
+    permutations: int = 999,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Count the knowledge neurons in common layer by layer.
+
+    Parameters
+    ----------
+    chosen
+        Of `knowledge_neurons`; its attributes `layers` and `width` are used.
+    groups
+        The words of every group.
+    permutations, seed
+        As for `neuron_overlap`.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row a layer: `neurons`, mean number of a word's knowledge neurons in it; `within`
+        and `between`, mean overlap there of pairs of one group and of different groups;
+        `expected`, the mean overlap if every word kept its number of neurons in the layer and
+        drew them at random (hypergeometric); `chance`, the mean of `within` minus `between`
+        over permutations of the labels, its one-sided `p`, and `p_holm` and `p_bh`, adjusted
+        for the number of layers.
+
+    Raises
+    ------
+    AnalysisError
+        As `neuron_overlap`.
+
+    Notes
+    -----
+    Cost: permutations x layers x W² multiplications; 15 ms for 38 words and 4 layers.
+    """
+    if permutations < 1:
+        raise AnalysisError(f"{permutations} permutations", expected="at least one")
+    names = [str(word) for word in chosen["word"].values]
+    labels, codes = group_codes(names, groups)
+    ends = np.triu_indices(len(names), 1)
+    layer = chosen["layer"].transpose("word", "rank").values
+    present = np.unique(layer[layer >= 0])
+    pairs, expected, counts = [], [], []
+    for place in present:
+        member = _membership(
+            chosen.assign(layer=chosen["layer"].where(chosen["layer"] == place, -1))
+        )
+        common = (member @ member.T).astype(np.float64)
+        sizes = np.diag(common)
+        pairs.append(common[ends])
+        mean, _ = _hypergeometric(sizes[ends[0]], sizes[ends[1]], int(chosen.attrs["width"]))
+        expected.append(float(mean.mean()))
+        counts.append(float(sizes.mean()))
+    rows = np.stack(pairs)
+    within, between = (means[0, :, -1] for means in _means(rows, codes[None], ends, len(labels)))
+    null = _null_excess(rows, codes, ends, permutations, seed)[:, :, -1]
+    p = np.array([_p_value(*row) for row in zip(within - between, null.T, strict=True)])
+    found = {
+        "layer": present.astype(np.int64),
+        "neurons": counts,
+        "within": within,
+        "between": between,
+        "expected": expected,
+        "chance": null.mean(axis=0),
+        "p": p,
+        "p_holm": holm(p),
+        "p_bh": benjamini_hochberg(p),
+    }
+    return pd.DataFrame(found, columns=list(LAYER_COLUMNS))

@@ -7,14 +7,12 @@ number, and so it lives in flags.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
+from kntrace.documents import parse_document, shown, write_yaml
 from kntrace.errors import SettingsError
 
 __all__ = ["Settings"]
@@ -46,8 +44,11 @@ class Settings(BaseModel):
     answer_tokens
         What to do with an answer of several tokens. `error`: refuse it; `first`: attribute its
         first token; `mean`: attribute each token after those before it, each at its own last
-        position, and take the mean; `joint`: attribute the whole answer at the prompt's last
-        position.
+        position, and take the mean; `greedy`: likewise, but each token after what the model
+        itself would have written before it (the public code's); `joint`: attribute the whole
+        answer at the prompt's last position.
+    longest_prompt
+        Most tokens that a prompt may have beside what the model allows; None: no limit.
     dtype
         Number format of the weights and of all arithmetic; `tf32` keeps float32 but lets a GPU
         round the factors of its matrix products.
@@ -61,7 +62,8 @@ class Settings(BaseModel):
     site: str = "post_activation"
     objective: str = "probability"
     baseline: str = Field(default="zero", pattern=r"^(zero|mean|sha256:[0-9a-f]{64})$")
-    answer_tokens: Literal["error", "first", "mean", "joint"] = "error"
+    answer_tokens: Literal["error", "first", "mean", "greedy", "joint"] = "error"
+    longest_prompt: int | None = Field(default=None, ge=1)
     dtype: Literal["float32", "float64", "bfloat16", "float16", "tf32"] = "float32"
 
     @field_validator("rule", "site", "objective", mode="before")
@@ -83,13 +85,17 @@ class Settings(BaseModel):
                 f"one of the settings {known}" if first["type"] == "extra_forbidden" else None
             )
             raise SettingsError(
-                f"{name} = {first['input']!r}: {first['msg']}", expected=expected
+                f"{name} = {shown(first['input'])}: {first['msg']}", expected=expected
             ) from None
 
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of the settings' values, whatever order they were written in."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        values = self.model_dump(mode="json")
+        # Runs made before there was a limit had none.
+        if values["longest_prompt"] is None:
+            del values["longest_prompt"]
+        canonical = json.dumps(values, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def differences(self, other: Settings) -> list[str]:
@@ -101,17 +107,9 @@ class Settings(BaseModel):
 
     def to_yaml(self) -> str:
         """Write the settings as YAML that `from_yaml` reads back to an equal object."""
-        stream = io.StringIO()
-        YAML().dump(self.model_dump(mode="json"), stream)
-        return stream.getvalue()
+        return write_yaml(self.model_dump(mode="json"))
 
     @classmethod
     def from_yaml(cls, text: str) -> Settings:
         """Read settings written by `to_yaml`; raises `SettingsError` on anything else."""
-        try:
-            values = YAML(typ="safe").load(text)
-        except YAMLError as error:
-            raise SettingsError(f"not valid YAML: {error}", where="settings.yaml") from None
-        if not isinstance(values, dict):
-            raise SettingsError("no settings found", where="settings.yaml", expected="a mapping")
-        return cls.of(**values)
+        return cls.of(**parse_document(text, "settings.yaml", SettingsError).data)

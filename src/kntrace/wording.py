@@ -7,7 +7,9 @@ number is refused by name wherever it is met.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,37 @@ import xarray as xr
 
 from kntrace.errors import AnalysisError
 
-__all__ = ["Wording", "read_wording", "wordings_of"]
+__all__ = ["AVERAGINGS", "Averaging", "Wording", "read_wording", "wordings_of"]
+
+_Floats = npt.NDArray[np.float64]
+
+Averaging = Literal["every_prompt", "public_code"]
+"""How a word's prompts make one score of a neuron; see `AVERAGINGS`."""
+
+
+def _over_every_prompt(values: npt.NDArray[np.float32]) -> _Floats:
+    """Mean over all prompts, of scores (prompt, layer, neuron)."""
+    mean: _Floats = values.mean(axis=0, dtype=np.float64)
+    return mean
+
+
+def _as_the_public_code(values: npt.NDArray[np.float32]) -> _Floats:
+    """Mean over the prompts in which a neuron's score is above -10 times the largest.
+
+    A neuron of which that holds in fewer than half of the prompts has none: NaN.
+    """
+    lowest = -10 * values.max(axis=(1, 2))
+    kept = values > lowest[:, None, None]
+    count = kept.sum(axis=0)
+    total = np.where(kept, values, 0).sum(axis=0, dtype=np.float64)
+    enough = (count >= len(values) / 2) & (count > 0)
+    return np.where(enough, total / np.maximum(count, 1), np.nan)
+
+
+AVERAGINGS: dict[Averaging, Callable[[npt.NDArray[np.float32]], _Floats]] = {
+    "every_prompt": _over_every_prompt,
+    "public_code": _as_the_public_code,
+}
 
 _NEEDED = ("score", "probability", "rank")
 _DIMS = ("checkpoint", "word", "prompt", "layer", "neuron")
@@ -33,11 +65,14 @@ class Wording:
         The run's scores, as `Run.scores` gives them, restricted to this wording's prompts.
     asked
         (word, prompt) truth values: which prompts a word has.
+    averaging
+        How a word's prompts make one score of a neuron.
     """
 
     name: str
     scores: xr.Dataset
     asked: npt.NDArray[np.bool_]
+    averaging: Averaging = "every_prompt"
 
     @property
     def checkpoints(self) -> tuple[str, ...]:
@@ -52,7 +87,8 @@ class Wording:
     def mean(self, checkpoint: int, word: int) -> npt.NDArray[np.float64]:
         """Mean score over the word's prompts, (layer, neuron), at one checkpoint.
 
-        Both arguments are positions. Reads one block of the archive.
+        Both arguments are positions. Reads one block of the archive. With the averaging
+        `public_code` a neuron that it drops is NaN.
 
         Raises
         ------
@@ -61,10 +97,9 @@ class Wording:
         """
         block = self.scores["score"].isel(checkpoint=checkpoint, word=word)
         values = block.transpose("prompt", "layer", "neuron").values[self.asked[word]]
-        mean: npt.NDArray[np.float64] = values.mean(axis=0, dtype=np.float64)
-        if not np.isfinite(mean).all():
+        if not np.isfinite(values).all():
             raise self._unfinished(checkpoint, word, "scores")
-        return mean
+        return AVERAGINGS[self.averaging](values)
 
     def probability(self) -> xr.DataArray:
         """Mean probability of the answer over each word's prompts, (checkpoint, word).
@@ -103,7 +138,9 @@ def wordings_of(scores: xr.Dataset) -> tuple[str, ...]:
     return tuple(dict.fromkeys(str(name) for name in scores["wording"].values))
 
 
-def read_wording(scores: xr.Dataset, wording: str | None = None) -> Wording:
+def read_wording(
+    scores: xr.Dataset, wording: str | None = None, averaging: Averaging = "every_prompt"
+) -> Wording:
     """Pick one wording's prompts out of the scores of a run.
 
     A word has a prompt if the prompt's answer has a rank at any checkpoint. So a block that was
@@ -115,13 +152,20 @@ def read_wording(scores: xr.Dataset, wording: str | None = None) -> Wording:
         As `Run.scores` gives them.
     wording
         Name of the wording; the study's first unless given.
+    averaging
+        How a word's prompts make one score of a neuron. `every_prompt`: their mean.
+        `public_code`: a prompt does not count for a neuron whose score in it is no larger than
+        -10 times the largest; one that counts in fewer than half of the prompts is dropped.
 
     Raises
     ------
     AnalysisError
-        If these are not the scores of a run, if there is no such wording, or if a word has
-        no prompt in it.
+        If the averaging is unknown, if these are not the scores of a run, if there is no such
+        wording, or if a word has no prompt in it.
     """
+    if averaging not in AVERAGINGS:
+        ways = ", ".join(AVERAGINGS)
+        raise AnalysisError(f"averaging {averaging!r}", expected=f"one of {ways}")
     absent = [name for name in _NEEDED if name not in scores.data_vars]
     absent += [name for name in (*_DIMS, "wording") if name not in scores.coords]
     if absent:
@@ -139,4 +183,4 @@ def read_wording(scores: xr.Dataset, wording: str | None = None) -> Wording:
             where=f"word {str(chosen['word'].values[place])!r}, wording {name!r}",
             expected="at least one prompt, in a finished run",
         )
-    return Wording(name, chosen, asked)
+    return Wording(name, chosen, asked, averaging)

@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
+from kntrace.analysis.corrected import corrected_distances
+from kntrace.analysis.covariates import find_covariates
 from kntrace.analysis.files import read_analysis, write_analysis
+from kntrace.analysis.matrices import BASELINE, distance_matrices
+from kntrace.analysis.prompt_noise import prompt_noise
+from kntrace.analysis.reliability import split_half
 from kntrace.analysis.result import Analysis
 from kntrace.archive import Run, writing
-from kntrace.contrasts import Contrast, contrast
-from kntrace.distance import find_distance, pairwise_distances, regress_out
+from kntrace.contrasts import Contrast, contrast, matrix_tests
+from kntrace.distance import Correction, find_distance, pairwise_distances
+from kntrace.emergence import early_neurons, formation_times
 from kntrace.errors import AnalysisError
-from kntrace.formation import formation_processes, knowledge_neurons
-from kntrace.overlap import neuron_overlap
+from kntrace.formation import formation_processes
+from kntrace.overlap import neuron_overlap, overlap_by_layer
 from kntrace.progress import Progress, silent
+from kntrace.selection import Selection, TopK, read_selection
 from kntrace.verdict import Verdict, VerdictRule, combine
-from kntrace.wording import read_wording, wordings_of
+from kntrace.wording import Averaging, read_wording, wordings_of
 
 __all__ = ["DEFAULT_DISTANCES", "analyse", "analyse_scores", "load_analysis"]
 
 DEFAULT_DISTANCES = ("emd", "emd_euclidean", "identity", "probability_curve")
-_BASELINE = "probability_curve"
 _JUDGED = "identity"
+
+# Scores are read eight times and more: where they are small they are read once, and held.
+_HELD = 256 * 2**20
 
 # The paper's number, but never more than one neuron in forty of a small model.
 _MOST, _ONE_IN = 1000, 40
@@ -34,9 +45,13 @@ def analyse(
     run: Run,
     *,
     k: int | None = None,
+    select: Selection | str | None = None,
     distances: Sequence[str] | None = None,
+    averaging: Averaging = "every_prompt",
+    covariates: Sequence[str | Path | Correction] = (),
     permutations: int = 999,
     seed: int = 0,
+    workers: int = 1,
     progress: Progress = silent,
 ) -> Analysis:
     """Analyse a finished run and write what was found into its folder `analysis`.
@@ -48,11 +63,23 @@ def analyse(
     k
         Knowledge neurons per word; 1,000, or one in forty of a model with fewer than 40,000
         neurons, unless given.
+    select
+        Another way to choose them than the k strongest, such as `threshold:0.2:3`; see
+        `kntrace.selection`.
     distances
         Names in `kntrace.distance.DISTANCES`; `DEFAULT_DISTANCES` unless given. The baseline
         `probability_curve` is added in any case.
+    averaging
+        How a word's prompts make one score of a neuron, for the knowledge neurons and their
+        formation processes; see `kntrace.wording.read_wording`.
+    covariates
+        What is known of words, or of pairs of words, and to be taken out of the distances:
+        names in `kntrace.analysis.COVARIATES`, csv files ("FILE:column" where a file has
+        several; see `kntrace.distance.read_covariate`), or corrections.
     permutations, seed
         Of every permutation test.
+    workers
+        Processes for the earth mover's distances; they change no number.
     progress
         Told of the work done, in stages named after the distances and others.
 
@@ -69,18 +96,27 @@ def analyse(
 
     Notes
     -----
-    Writes `neurons.parquet`, `formation.zarr`, `distances.csv`, `contrast.csv`,
-    `contrast.json`, `overlap.csv`, `overlap.json`, `verdict.json` and, last of all,
-    `analysis.json`, which says from which run and with which arguments the others were made.
+    Writes `neurons.parquet`, `formation.zarr`, `formation_times.parquet`, `distances.csv`,
+    `contrast.csv`, `contrast.json`, `tests.csv`, `reliability.csv`, `overlap.csv`,
+    `overlap.json`, `overlap_by_layer.csv`, `early.csv`, `times.csv`, `statistics.json`,
+    `verdict.json` and, last of all, `analysis.json`, which says from which run and with which
+    arguments the others were made.
+
+    With W words, time goes with W² for the distances, and with permutations x W² for every
+    test; reliability and prompt noise take 40 words at most.
     """
     run.require_complete()
     found = analyse_scores(
         run.scores,
         run.study.groups,
         k=k,
+        select=select,
         distances=distances,
+        averaging=averaging,
+        covariates=find_covariates(covariates, run.scores, run),
         permutations=permutations,
         seed=seed,
+        workers=workers,
         progress=progress,
     )
     found = replace(found, run=run)
@@ -94,9 +130,13 @@ def analyse_scores(
     groups: Mapping[str, Sequence[str]] | None = None,
     *,
     k: int | None = None,
+    select: Selection | str | None = None,
     distances: Sequence[str] | None = None,
+    averaging: Averaging = "every_prompt",
+    covariates: Sequence[str | Path | Correction] = (),
     permutations: int = 999,
     seed: int = 0,
+    workers: int = 1,
     progress: Progress = silent,
 ) -> Analysis:
     """Analyse scores that need not belong to a run folder; nothing is written.
@@ -107,7 +147,7 @@ def analyse_scores(
         In the form of `Run.scores`.
     groups
         The words of every group; as the scores' coordinate `group` has it unless given.
-    k, distances, permutations, seed, progress
+    k, select, distances, averaging, covariates, permutations, seed, workers, progress
         As for `analyse`.
 
     Raises
@@ -115,39 +155,46 @@ def analyse_scores(
     AnalysisError
         If an argument is out of range, or if a score is not a finite number.
     """
-    names = _wanted(distances)
+    names, given = _wanted(distances), find_covariates(covariates, scores)
     members = {name: tuple(words) for name, words in (groups or _groups_of(scores)).items()}
+    scores = scores.compute() if scores["score"].nbytes <= _HELD else scores
     neurons = scores.sizes["layer"] * scores.sizes["neuron"]
-    k = max(1, min(_MOST, neurons // _ONE_IN)) if k is None else k
+    selection = _selection(k, select, averaging, neurons)
     tests = {"permutations": permutations, "seed": seed}
 
-    chosen = knowledge_neurons(scores, k)
+    chosen = selection.choose(scores)
+    _refuse_empty(chosen)
     formation = formation_processes(scores, chosen, progress=progress)
-    matrices = {
-        name: pairwise_distances(
-            formation if find_distance(name).needs == "formation" else scores,
-            name,
-            progress=progress,
-        )
-        for name in names
-    }
+    matrices = distance_matrices(scores, formation, names, progress, workers)
+    corrected, uncorrected = corrected_distances(matrices, given)
     verdicts, notes = _verdicts(scores, members, matrices, progress)
+    compared = matrices | corrected
+    probability = read_wording(scores).probability()
+    reliability, left_out = split_half(scores, names, int(chosen.attrs["k"]), progress=progress)
     return Analysis(
         run=None,
         groups=members,
         wording=wordings_of(scores)[0],
-        k=int(k),
+        k=int(chosen.attrs["k"]),
+        selection=selection.spec,
         permutations=permutations,
         seed=seed,
-        probability=read_wording(scores).probability(),
+        probability=probability,
         neurons=chosen,
         formation=formation,
         distances=matrices,
-        contrasts=_contrasts(matrices, members, permutations, seed, progress),
+        corrected=corrected,
+        contrasts=_contrasts(compared, members, tests, progress),
+        tests=_matrix_tests(compared, members, tests, progress),
+        reliability=reliability,
+        prompt_noise=prompt_noise(scores, members, seed=seed, progress=progress),
         overlap=neuron_overlap(chosen, members, total_neurons=neurons, **tests),
+        overlap_by_layer=overlap_by_layer(chosen, members, **tests),
+        early=early_neurons(scores, chosen, progress=progress, **tests),
+        times=formation_times(formation, probability, **tests),
         verdict=combine(verdicts),
         verdicts=verdicts,
-        notes=notes,
+        notes=(*notes, *uncorrected, *left_out),
     )
 
 
@@ -163,14 +210,41 @@ def load_analysis(run: Run) -> Analysis:
     return read_analysis(run)
 
 
+def _selection(
+    k: int | None, select: Selection | str | None, averaging: Averaging, neurons: int
+) -> Selection:
+    """How to choose neurons, from either way of saying it."""
+    if select is None:
+        return TopK(max(1, min(_MOST, neurons // _ONE_IN)) if k is None else k, averaging)
+    selection = read_selection(select) if isinstance(select, str) else select
+    if averaging != "every_prompt":
+        raise AnalysisError(
+            f"the averaging {averaging!r} beside the selection {selection.spec}",
+            expected="one of them: a selection looks at every prompt",
+        )
+    if k is not None:
+        raise AnalysisError(
+            f"k = {k} beside the selection {selection.spec}", expected="one of them"
+        )
+    return selection
+
+
+def _refuse_empty(chosen: xr.Dataset) -> None:
+    for word in np.flatnonzero((chosen["layer"].values < 0).all(axis=1)):
+        raise AnalysisError(
+            f"no neuron of {str(chosen['word'].values[word])!r} is chosen by "
+            f"{chosen.attrs['selection']}",
+            expected="at least one of every word",
+            fix="Take a lower threshold, fewer prompts or a lower floor.",
+        )
+
+
 def _wanted(distances: Sequence[str] | None) -> list[str]:
     """Names of the distances asked for, the baseline among them, each once."""
     if isinstance(distances, str):
         distances = [distances]
-    names = DEFAULT_DISTANCES if distances is None else (*distances, _BASELINE)
-    for name in names:
-        find_distance(name)
-    return list(dict.fromkeys(names))
+    names = DEFAULT_DISTANCES if distances is None else (*distances, BASELINE)
+    return list(dict.fromkeys(find_distance(name).name for name in names))
 
 
 def _groups_of(scores: xr.Dataset) -> dict[str, tuple[str, ...]]:
@@ -185,22 +259,32 @@ def _groups_of(scores: xr.Dataset) -> dict[str, tuple[str, ...]]:
 def _contrasts(
     matrices: Mapping[str, xr.DataArray],
     groups: Mapping[str, Sequence[str]],
-    permutations: int,
-    seed: int,
+    tests: Mapping[str, int],
     progress: Progress,
 ) -> dict[str, Contrast]:
-    """Contrast every distance as it is, and with the baseline's ranks regressed out."""
-    baseline = matrices[_BASELINE]
-    corrected = [
-        regress_out(matrix, baseline) for name, matrix in matrices.items() if name != _BASELINE
-    ]
+    """Contrast every distance as it is, and corrected."""
     contrasts = {}
-    for done, matrix in enumerate([*matrices.values(), *corrected]):
-        progress("contrast", done, len(matrices) + len(corrected), matrix.attrs["distance"])
-        found = contrast(matrix, groups, permutations=permutations, seed=seed)
-        contrasts[found.distance] = found
-    progress("contrast", len(contrasts), len(contrasts))
+    for done, (name, matrix) in enumerate(matrices.items()):
+        progress("contrast", done, len(matrices), name)
+        contrasts[name] = contrast(matrix, groups, **tests)
+    progress("contrast", len(matrices), len(matrices))
     return contrasts
+
+
+def _matrix_tests(
+    matrices: Mapping[str, xr.DataArray],
+    groups: Mapping[str, Sequence[str]],
+    tests: Mapping[str, int],
+    progress: Progress,
+) -> pd.DataFrame:
+    """The tests of ecology on every distance, each beside the baseline."""
+    parts = []
+    for done, (name, matrix) in enumerate(matrices.items()):
+        progress("matrix tests", done, len(matrices), name)
+        found = matrix_tests(matrix, groups, matrices[BASELINE], **tests)
+        parts.append(found.assign(distance=name)[["distance", *found]])
+    progress("matrix tests", len(matrices), len(matrices))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _verdicts(

@@ -9,26 +9,32 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow.parquet as parquet
 import xarray as xr
 
 from kntrace.contrasts import Contrast
+from kntrace.emergence import EARLY_COLUMNS, Early, FormationTimes
 from kntrace.overlap import Overlap
 
 __all__ = [
     "contrast_table",
+    "early_table",
     "neuron_table",
+    "neuron_times",
     "overlap_table",
     "pair_table",
     "read_contrasts",
+    "read_early",
     "read_neurons",
     "read_overlap",
     "read_pairs",
+    "read_table",
 ]
 
 _PAIR = ("word", "group", "other_word", "other_group")
-_LEVELS = ("overall", "group", "word")
+_LEVELS = ("overall", "macro", "group", "word")
 # Columns of text: a word may be called "NA" or "1984", and stays that.
-_TEXT = (*_PAIR, "distance", "level", "name")
+_TEXT = (*_PAIR, "distance", "level", "name", "test", "checkpoint")
 
 
 def neuron_table(chosen: xr.Dataset) -> pd.DataFrame:
@@ -48,16 +54,16 @@ def neuron_table(chosen: xr.Dataset) -> pd.DataFrame:
 
 
 def read_neurons(
-    path: Path, words: Sequence[str], groups: Sequence[str], attrs: Mapping[str, Any]
+    path: Path, words: Sequence[str], groups: Sequence[str], k: int, attrs: Mapping[str, Any]
 ) -> xr.Dataset:
-    """Read `neuron_table` back."""
-    table = pd.read_parquet(path)
-    shape = len(words), len(table) // len(words)
+    """Read `neuron_table` of `k` neurons a word back."""
+    columns, rows = ["layer", "neuron", "score"], parquet.read_metadata(path).num_rows
+    if rows != len(words) * k:
+        raise ValueError(f"{rows:,} rows for {len(words):,} words with {k:,} neurons each")
+    table = pd.read_parquet(path, columns=columns)
+    shape = len(words), k
     return xr.Dataset(
-        {
-            name: (("word", "rank"), table[name].to_numpy().reshape(shape))
-            for name in ("layer", "neuron", "score")
-        },
+        {name: (("word", "rank"), table[name].to_numpy().reshape(shape)) for name in columns},
         coords={
             "word": np.array(words, dtype=np.str_),
             "group": ("word", np.array(groups, dtype=np.str_)),
@@ -106,13 +112,15 @@ def read_overlap(
 
 
 def contrast_table(contrasts: Mapping[str, Contrast]) -> pd.DataFrame:
-    """One row per distance and overall, group or word."""
+    """One row per distance and overall, mean over groups, group or word."""
     parts = []
     for distance, found in contrasts.items():
-        overall = pd.DataFrame([{"name": "all", "words": len(found.words), **found.overall}])
+        size = {"words": len(found.words)}
+        overall = pd.DataFrame([{"name": "all", **size, **found.overall}])
+        macro = pd.DataFrame([{"name": "mean of groups", **size, **found.macro}])
         groups = found.groups.rename(columns={"group": "name"})
         words = found.words.rename(columns={"word": "name"})
-        for level, part in zip(_LEVELS, (overall, groups, words), strict=True):
+        for level, part in zip(_LEVELS, (overall, macro, groups, words), strict=True):
             parts.append(part.assign(distance=distance, level=level))
     table = pd.concat(parts, ignore_index=True)
     first = ["distance", "level", "name", "group"]
@@ -126,19 +134,50 @@ def read_contrasts(path: Path, entries: Mapping[str, Mapping[str, Any]]) -> dict
     table = _read_csv(path)
     contrasts = {}
     for distance, entry in entries.items():
-        overall, groups, words = (
+        overall, macro, groups, words = (
             table[(table["distance"] == distance) & (table["level"] == level)] for level in _LEVELS
         )
         contrasts[distance] = Contrast(
             distance=distance,
             words=_columns(words, {"name": "word"}, Contrast.WORD_COLUMNS),
             groups=_columns(groups, {"group": "", "name": "group"}, Contrast.GROUP_COLUMNS),
-            overall=_row(_columns(overall, {}, Contrast.GROUP_COLUMNS[2:])),
+            overall=_row(_columns(overall, {}, ("above", "others", *Contrast.MEASURES))),
+            macro=_row(_columns(macro, {}, Contrast.MEASURES)),
             permutations=entry["permutations"],
             seed=entry["seed"],
             notes=tuple(entry["notes"]),
         )
     return contrasts
+
+
+def neuron_times(chosen: xr.Dataset, times: FormationTimes) -> pd.DataFrame:
+    """One row per word and rank: which neuron it is, and its half-rise among the checkpoints."""
+    table = neuron_table(chosen).drop(columns="score")
+    return table.assign(half_rise=times.neurons.transpose("word", "rank").values.ravel())
+
+
+def early_table(early: Early) -> pd.DataFrame:
+    """One row per word and checkpoint, then one per checkpoint over all words."""
+    over = early.checkpoints.assign(level="overall", word="", group="")
+    table = pd.concat([early.table.assign(level="word"), over], ignore_index=True)
+    return table[["level", *(name for name in table if name != "level")]]
+
+
+def read_early(path: Path, entries: Mapping[str, Any]) -> Early:
+    """Read `early_table` back, with what `Early.to_dict` says beside it."""
+    table = _read_csv(path)
+    words, over = (table[table["level"] == level] for level in ("word", "overall"))
+    columns = ["checkpoint", "own", "same_group", "other_groups", "p"]
+    return Early(
+        table=words[list(EARLY_COLUMNS)].astype({"own": np.int64}).reset_index(drop=True),
+        checkpoints=over[columns].reset_index(drop=True),
+        **entries,
+    )
+
+
+def read_table(path: Path, *, counts: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a table that was written as it is; `counts` are columns of whole numbers."""
+    return _read_csv(path).astype(dict.fromkeys(counts, np.int64))
 
 
 def _columns(table: pd.DataFrame, names: Mapping[str, str], columns: Sequence[str]) -> pd.DataFrame:

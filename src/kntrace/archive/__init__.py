@@ -3,7 +3,9 @@
 Nothing else in kntrace imports zarr, and nothing here imports torch.
 """
 
+from kntrace.archive.audited import audit_run, read_prints, write_print
 from kntrace.archive.convergence import Convergence, convergence
+from kntrace.archive.fetched import read_fetched, write_fetched
 from kntrace.archive.folder import writing
 from kntrace.archive.identity import shortlist
 from kntrace.archive.labelled import load_array, save_array
@@ -22,15 +24,20 @@ __all__ = [
     "Session",
     "Status",
     "Variable",
+    "audit_run",
     "convergence",
     "create_run",
     "load_array",
     "open_run",
+    "read_fetched",
+    "read_prints",
     "resume_run",
     "save_array",
     "shortlist",
     "source_config",
     "source_state",
     "status",
+    "write_fetched",
+    "write_print",
     "writing",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kntrace.archive.chunks import read_chunk
+from kntrace.archive.chunks import read_chunks
 from kntrace.archive.folder import SCORES
 from kntrace.archive.runs import Run
 from kntrace.progress import Progress, silent
@@ -29,7 +29,7 @@ class Convergence:
     checkpoints, words
         Labels along the first two dimensions.
     paths, unconverged, nodes
-        (checkpoint, word, layer) int64, summed over the prompts of a word: paths, those not
+        (checkpoint, word, layer) int32, summed over the prompts of a word: paths, those not
         within the tolerance, and gradients taken. Blocks that are not done count for nothing.
     settings
         What the run was computed with.
@@ -37,9 +37,9 @@ class Convergence:
 
     checkpoints: tuple[str, ...]
     words: tuple[str, ...]
-    paths: npt.NDArray[np.int64]
-    unconverged: npt.NDArray[np.int64]
-    nodes: npt.NDArray[np.int64]
+    paths: npt.NDArray[np.int32]
+    unconverged: npt.NDArray[np.int32]
+    nodes: npt.NDArray[np.int32]
     settings: Settings
 
     @property
@@ -149,23 +149,23 @@ def convergence(
 
     Notes
     -----
-    Reads two small chunks a block and no scores: about a tenth of a second for 1,000 blocks.
+    Reads two small chunks a block and no scores.
     """
     checkpoints, words = run.shape
     done = np.ones(run.shape, dtype=np.bool_)
     for pair in (*run.missing(), *leave_out):
         done[pair] = False
-    counts = np.zeros((3, checkpoints, words, run.layers), dtype=np.int64)
+    counts = np.zeros((3, checkpoints, words, run.layers), dtype=np.int32)
     shape = (run.sizes["prompt"], run.layers)
     labels = tuple(checkpoint.label for checkpoint in run.suite)
     for place, label in enumerate(labels):
         progress("paths", place, checkpoints, label)
-        for word in np.flatnonzero(done[place]).tolist():
-            state, nodes = (
-                read_chunk(run.path / SCORES, name, (place, word), shape)
-                for name in ("converged", "nodes")
-            )
-            counts[:, place, word] = (state >= 0).sum(0), (state == 0).sum(0), nodes.sum(0)
+        there = np.flatnonzero(done[place])
+        state, nodes = (
+            read_chunks(run.path / SCORES, name, place, there.tolist(), shape)
+            for name in ("converged", "nodes")
+        )
+        counts[:, place, there] = (state >= 0).sum(1), (state == 0).sum(1), nodes.sum(1)
     progress("paths", checkpoints, checkpoints)
     asked = tuple(word.text for word in run.study.words)
     return Convergence(labels, asked, counts[0], counts[1], counts[2], run.settings)

@@ -7,8 +7,10 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
+from kntrace.archive.plain import refuse_links
 from kntrace.errors import RunError
 
 try:
@@ -18,14 +20,19 @@ except ImportError:  # pragma: no cover - only where the system is not a POSIX o
 
 __all__ = [
     "ANALYSIS",
+    "AUDIT",
     "BEGUN",
+    "CAUSAL",
+    "FETCHED",
     "FIGURES",
     "PROVENANCE",
     "SCORES",
     "SETTINGS",
     "STUDY",
     "SUITE",
+    "batches_of_names",
     "claim_folder",
+    "force",
     "names",
     "refuse_foreign",
     "remove_leftovers",
@@ -38,6 +45,10 @@ __all__ = [
 STUDY, SUITE, SETTINGS = "study.yaml", "suite.yaml", "settings.yaml"
 SCORES, PROVENANCE = "scores.zarr", "provenance.json"
 ANALYSIS, FIGURES = "analysis", "figures"
+AUDIT, CAUSAL = "audit", "causal"
+# What the run brought into the cache of the hub and has to delete again. It is written before
+# the archive is there, whose making takes a checkpoint.
+FETCHED = "fetched.json"
 
 # Writers give a file its name only once it is whole; until then the name ends in this.
 _PARTIAL = ".partial"
@@ -45,6 +56,9 @@ _PARTIAL = ".partial"
 # still has it was left by a run that was killed while it was being made.
 BEGUN = SCORES + _PARTIAL
 _LOCK = ".lock"
+# What may lie in a folder that is no run yet.
+_BEFORE = (_LOCK, FETCHED, FETCHED + _PARTIAL)
+_AT_ONCE = 1 << 14
 
 
 def write_text(path: Path, text: str) -> None:
@@ -57,12 +71,34 @@ def write_text(path: Path, text: str) -> None:
     """
     partial = path.with_name(path.name + _PARTIAL)
     try:
-        partial.write_text(text, encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise write_failure(path, error) from error
+
+
+def force(file: Path) -> None:
+    """Wait until the file, and its name in its folder, are on the disk.
+
+    Raises
+    ------
+    RunError
+        If the disk fails.
+    """
+    try:
+        for place in (file, file.parent):
+            opened = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(opened)
+            finally:
+                os.close(opened)
+    except OSError as error:
+        raise write_failure(file, error) from error
 
 
 def write_failure(path: Path, error: OSError) -> RunError:
@@ -106,7 +142,7 @@ def refuse_foreign(path: Path) -> None:
     if not path.exists() or (path / SCORES).is_dir() or (path / BEGUN).is_dir():
         return
     try:
-        foreign = sorted(item.name for item in path.iterdir() if item.name != _LOCK)
+        foreign = sorted(item.name for item in path.iterdir() if item.name not in _BEFORE)
     except OSError as error:
         raise RunError(f"cannot be listed: {error.strerror}", where=path) from error
     if foreign:
@@ -143,6 +179,7 @@ def writing(path: Path) -> Iterator[None]:
         If another process holds it, if it cannot be written, or if it is something else.
     """
     made = claim_folder(usable(path))
+    refuse_links(path, depth=2)
     lock = path / _LOCK
     held = _acquire(lock)
     try:
@@ -165,7 +202,7 @@ def _acquire(lock: Path) -> int:
         )
     while True:
         try:
-            held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         except OSError as error:
             raise write_failure(lock.parent, error) from error
         try:
@@ -209,11 +246,17 @@ def remove_leftovers(path: Path) -> None:
     a leftover.
     """
     try:
-        for folder in (path, path / ANALYSIS, path / SCORES, *_folders(path / SCORES)):
-            for name in names(folder):
-                if not name.endswith(_PARTIAL):
-                    continue
-                if (folder / name).is_dir():
+        inside = (path / name for name in (ANALYSIS, AUDIT, CAUSAL, SCORES))
+        places = (path, *inside, *_folders(path / SCORES))
+        for folder in places:
+            halves = [
+                name
+                for some in batches_of_names(folder)
+                for name in some
+                if name.endswith(_PARTIAL)
+            ]
+            for name in halves:
+                if (folder / name).is_dir() and not (folder / name).is_symlink():
                     shutil.rmtree(folder / name)
                 else:
                     (folder / name).unlink()
@@ -227,8 +270,14 @@ def _folders(path: Path) -> list[Path]:
 
 def names(folder: Path) -> list[str]:
     """Names in `folder`, none if it is not there; one system call for some hundred of them."""
+    return [name for some in batches_of_names(folder) for name in some]
+
+
+def batches_of_names(folder: Path) -> Iterator[list[str]]:
+    """The same, some at a time: a folder of blocks may hold hundreds of thousands."""
     try:
         with os.scandir(folder) as items:
-            return [item.name for item in items]
+            while some := [item.name for item in islice(items, _AT_ONCE)]:
+                yield some
     except FileNotFoundError:
-        return []
+        return

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from kntrace.archive import folder
-from kntrace.errors import KntraceError, RunError
+from kntrace.documents import read_text
+from kntrace.errors import KntraceError, RunError, SettingsError
 from kntrace.settings import Settings
 from kntrace.study import Study, load_study
-from kntrace.suite import Suite, load_suite
+from kntrace.suite import Suite
+from kntrace.suite.files import load_listed
 
 __all__ = ["read_copies", "write_copies"]
 
@@ -34,9 +36,11 @@ def read_copies(path: Path, attributes: Mapping[str, Any]) -> tuple[Study, Suite
     """Read what the run was made from, and check it against the archive's own record."""
     try:
         study = load_study(path / folder.STUDY)
-        suite = load_suite(path / folder.SUITE)
-        settings = Settings.from_yaml((path / folder.SETTINGS).read_text(encoding="utf-8"))
-    except (KntraceError, OSError, UnicodeDecodeError) as error:
+        suite = load_listed(path / folder.SUITE)
+        settings = Settings.from_yaml(
+            read_text(path / folder.SETTINGS, SettingsError, what="the settings of a run")
+        )
+    except KntraceError as error:
         raise RunError(f"a frozen copy cannot be read: {error}", where=path) from error
     for name, digest in (
         ("study", study.digest),

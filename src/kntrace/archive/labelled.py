@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,17 @@ import numpy as np
 import xarray as xr
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from kntrace.archive import described
+from kntrace.archive.bounded import opening
 from kntrace.archive.chunks import CheckedStore
 from kntrace.archive.folder import write_failure
+from kntrace.archive.plain import refuse_links
 from kntrace.errors import RunError
 
 __all__ = ["CODECS", "load_array", "save_array"]
 
 CODECS: tuple[Any, ...] = (ZstdCodec(level=3), Crc32cCodec())
+_DEEPEST = 12
 
 
 def save_array(path: str | Path, array: xr.DataArray) -> Path:
@@ -65,8 +70,15 @@ def save_array(path: str | Path, array: xr.DataArray) -> Path:
     return path
 
 
-def load_array(path: str | Path) -> xr.DataArray:
+def load_array(path: str | Path, sizes: Mapping[str, int] | None = None) -> xr.DataArray:
     """Read an array written by `save_array`, whole, into memory.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    sizes
+        Its dimensions, where they are known; another array is refused.
 
     Raises
     ------
@@ -76,11 +88,18 @@ def load_array(path: str | Path) -> xr.DataArray:
     path = Path(path)
     if not path.is_dir():
         raise RunError("no such array", where=path, expected="a folder written by kntrace")
+    refuse_links(path, depth=_DEEPEST)
+    described.refuse_strange(path, sizes)
     try:
-        dataset = xr.open_zarr(
-            CheckedStore(path, read_only=True), consolidated=False, chunks=None
-        ).load()
-        (name,) = dataset.data_vars
+        with opening():
+            dataset = xr.open_dataset(
+                CheckedStore(path, read_only=True),  # type: ignore[arg-type]
+                engine="zarr",
+                consolidated=False,
+                chunks=None,
+                zarr_format=3,
+            )
+        (name,) = dataset.load().data_vars
     except Exception as error:
         # Damaged metadata can fail anywhere inside zarr and xarray, with any error.
         found = error.found if isinstance(error, RunError) else f"cannot be read: {error}"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import xarray as xr
 import zarr
-from zarr.storage import LocalStore
+from numcodecs.vlen import VLenUTF8
+from zarr.abc.store import Store
+from zarr.core.metadata import ArrayV3Metadata
+from zarr.storage import LocalStore, MemoryStore
 
-from kntrace.archive.chunks import CheckedStore
+from kntrace.archive.bounded import opening
+from kntrace.archive.chunks import CheckedStore, unpack
 from kntrace.archive.identity import identity
 from kntrace.archive.labelled import CODECS
 from kntrace.archive.variables import COORDINATES, VARIABLES, Variable
@@ -26,6 +29,7 @@ __all__ = [
     "FORMAT",
     "coordinates",
     "create_arrays",
+    "descriptions",
     "labelled_as",
     "open_dataset",
     "open_variable",
@@ -34,8 +38,6 @@ __all__ = [
 
 FORMAT = 2
 FINGERPRINT_BYTES = 32
-
-_OPENING = threading.Lock()
 
 
 def sizes(study: Study, suite: Suite, layers: int, width: int) -> dict[str, int]:
@@ -50,14 +52,18 @@ def sizes(study: Study, suite: Suite, layers: int, width: int) -> dict[str, int]
     }
 
 
-def labelled_as(
-    dataset: xr.Dataset, study: Study, suite: Suite, lengths: Mapping[str, int]
-) -> bool:
-    """Whether the opened archive has all variables, and the labels of this study and suite."""
-    wanted = coordinates(study, suite, lengths)
-    return set(dataset.variables) == {*VARIABLES, *wanted} and all(
-        dataset[name].values.tolist() == values.tolist() for name, (_, values) in wanted.items()
-    )
+def labelled_as(scores: Path, study: Study, suite: Suite, lengths: Mapping[str, int]) -> bool:
+    """Whether the archive has the labels of this study and suite."""
+    for name, (_, values) in coordinates(study, suite, lengths).items():
+        text = values.dtype.kind == "U"
+        stored = VLenUTF8().encode(values.astype(np.object_)) if text else values.tobytes()
+        try:
+            found = unpack(scores / name / "c" / "0", len(stored))
+        except (OSError, ValueError, RuntimeError):
+            return False
+        if found.tobytes() != bytes(stored):
+            return False
+    return True
 
 
 def coordinates(
@@ -89,21 +95,34 @@ def create_arrays(
     scores: Path, study: Study, suite: Suite, settings: Settings, sizes: Mapping[str, int]
 ) -> None:
     """Write the archive's description and its coordinates, and no scores."""
-    group = zarr.create_group(
-        LocalStore(scores),
-        zarr_format=3,
-        attributes={
-            "kntrace_format": FORMAT,
-            "run": identity(study, suite, settings),
-            "study": study.digest,
-            "suite": suite.digest,
-            "settings": settings.digest,
-        },
-    )
+    attributes = {
+        "kntrace_format": FORMAT,
+        "run": identity(study, suite, settings),
+        "study": study.digest,
+        "suite": suite.digest,
+        "settings": settings.digest,
+    }
+    arrays = _create_empty(LocalStore(scores), sizes, attributes)
+    for name, (_, values) in coordinates(study, suite, sizes).items():
+        text = values.dtype.kind == "U"
+        arrays[name][:] = values.astype(np.object_) if text else values
+
+
+def descriptions(sizes: Mapping[str, int]) -> dict[str, ArrayV3Metadata]:
+    """What the archive says of each of its arrays: all but their attributes."""
+    arrays = _create_empty(MemoryStore(), sizes, {})
+    return {name: cast("ArrayV3Metadata", array.metadata) for name, array in arrays.items()}
+
+
+def _create_empty(
+    store: Store, sizes: Mapping[str, int], attributes: dict[str, Any]
+) -> dict[str, zarr.Array[Any]]:
+    group = zarr.create_group(store, zarr_format=3, attributes=attributes)
+    arrays = {}
     for name, variable in VARIABLES.items():
         leading = len([dim for dim in variable.dims if dim in ("checkpoint", "word")])
         shape = tuple(sizes[dim] for dim in variable.dims)
-        group.create_array(
+        arrays[name] = group.create_array(
             name,
             shape=shape,
             chunks=(1,) * leading + shape[leading:],
@@ -114,19 +133,19 @@ def create_arrays(
             dimension_names=variable.dims,
             attributes=_described(variable),
         )
-    for name, (dim, values) in coordinates(study, suite, sizes).items():
-        variable = COORDINATES[name]
-        array = group.create_array(
+    for name, variable in COORDINATES.items():
+        shape = (sizes[variable.dims[0]],)
+        arrays[name] = group.create_array(
             name,
-            shape=values.shape,
-            chunks=values.shape,
+            shape=shape,
+            chunks=shape,
             dtype=variable.dtype,
             compressors=CODECS,
-            dimension_names=(dim,),
+            dimension_names=variable.dims,
             attributes=_described(variable),
             config={"write_empty_chunks": True},
         )
-        array[:] = values.astype(np.object_) if variable.dtype == "string" else values
+    return arrays
 
 
 def _described(variable: Variable) -> dict[str, Any]:
@@ -135,14 +154,18 @@ def _described(variable: Variable) -> dict[str, Any]:
 
 
 def open_dataset(scores: Path) -> xr.Dataset:
-    """Open the archive as it is, reading the coordinates and nothing else."""
-    return xr.open_dataset(
-        CheckedStore(scores, read_only=True),  # type: ignore[arg-type]
-        engine="zarr",
-        chunks=None,
-        cache=False,
-        consolidated=False,
-    )
+    """Open the archive's variables, without their coordinates; nothing is read yet."""
+    with opening():
+        return xr.open_dataset(
+            CheckedStore(scores, read_only=True),  # type: ignore[arg-type]
+            engine="zarr",
+            chunks=None,
+            cache=False,
+            decode_cf=False,
+            drop_variables=list(COORDINATES),
+            consolidated=False,
+            zarr_format=3,
+        )
 
 
 def open_variable(scores: Path, name: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:
@@ -152,6 +175,6 @@ def open_variable(scores: Path, name: str, mode: Literal["r", "r+"]) -> zarr.Arr
     because it was written, not because of its values.
     """
     # The option of `open_array` reaches only new arrays; those that exist take the global one
-    # as they find it, hence the lock.
-    with _OPENING, zarr.config.set({"array.write_empty_chunks": True}):
+    # as they find it.
+    with opening(**{"array.write_empty_chunks": True}):
         return zarr.open_array(LocalStore(scores, read_only=mode == "r"), path=name, mode=mode)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kntrace.archive import folder, layout
+from kntrace.archive import described, folder, layout
 from kntrace.archive.frozen import read_copies, write_copies
-from kntrace.archive.identity import refuse_changes
+from kntrace.archive.identity import refuse_changes, shortlist
+from kntrace.archive.plain import refuse_links
 from kntrace.archive.provenance import write_record
 from kntrace.archive.runs import Run
+from kntrace.archive.variables import COORDINATES
 from kntrace.errors import RunError
 from kntrace.settings import Settings
 from kntrace.study import Study
@@ -43,13 +45,14 @@ def create_run(
         raise RunError("a run already", where=path, fix="Open it with kntrace.open_run.")
     folder.remove_leftovers(path)
     begun = path / folder.BEGUN
+    sizes = layout.sizes(study, suite, layers, width)
+    described.refuse_large(path, sizes)
     try:
         begun.mkdir()
         for name in (folder.ANALYSIS, folder.FIGURES):
             (path / name).mkdir(exist_ok=True)
         write_copies(path, study, suite, settings)
         write_record(path, {})
-        sizes = layout.sizes(study, suite, layers, width)
         layout.create_arrays(begun, study, suite, settings, sizes)
         begun.rename(path / folder.SCORES)
     except OSError as error:
@@ -68,29 +71,28 @@ def open_run(path: str | Path) -> Run:
     """
     path = folder.usable(path)
     _refuse_no_run(path)
-    try:
-        dataset = layout.open_dataset(path / folder.SCORES)
-        found = {str(dim): size for dim, size in dataset.sizes.items()}
-        version, layers, width = dataset.attrs["kntrace_format"], found["layer"], found["neuron"]
-    except Exception as error:
-        # Damaged metadata can fail anywhere inside zarr and xarray, with any error.
-        raise RunError(
-            f"the archive's description cannot be read ({type(error).__name__}: {error})",
-            where=path / folder.SCORES,
-            fix="Bring the folder back from a copy, or remove it and run again.",
-        ) from error
+    refuse_links(path, depth=2)
+    scores = path / folder.SCORES
+    attributes = described.read_attributes(scores)
+    version = attributes["kntrace_format"]
     if version != layout.FORMAT:
         raise RunError(
             f"an archive of format {version}",
-            where=path / folder.SCORES,
+            where=scores,
             expected=f"format {layout.FORMAT}",
             fix="Use the version of kntrace that made it.",
         )
-    study, suite, settings = read_copies(path, dataset.attrs)
+    layers, width = described.read_shape(scores)
+    study, suite, settings = read_copies(path, attributes)
     run = Run(path, study, suite, settings, layers=layers, width=width)
-    if found != run.sizes or not layout.labelled_as(dataset, study, suite, run.sizes):
+    described.refuse_large(path, run.sizes)
+    for name in COORDINATES:
+        refuse_links(scores / name, depth=1)
+    unlike = described.differing(scores, layout.descriptions(run.sizes))
+    if unlike or not layout.labelled_as(scores, study, suite, run.sizes):
         raise RunError(
-            "its variables and labels are not those of its study and suite",
+            "its variables and labels are not those of its study and suite"
+            + (f" ({shortlist(unlike)})" if unlike else ""),
             where=path / folder.SCORES,
             fix="Bring the folder back from a copy, or remove it and run again.",
         )

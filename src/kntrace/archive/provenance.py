@@ -13,8 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from kntrace.archive import folder
-from kntrace.errors import RunError
+from kntrace.documents import parse_json, read_text
+from kntrace.errors import RunError, SuiteError
 from kntrace.settings import Settings
 from kntrace.suite import Checkpoint
 from kntrace.suite.model import CONFIG
@@ -38,22 +41,46 @@ _SECONDS_BETWEEN_RECORDS = 30.0
 _WRITER = ("transformers_version", "_name_or_path", "dtype", "torch_dtype")
 
 
+class _Session(BaseModel):
+    """What is relied on of one session's entry in a record."""
+
+    started: str
+    seconds: float
+
+
+class _Checkpoint(BaseModel):
+    """What is relied on of one checkpoint's entry."""
+
+    commit: str | None = None
+    config: str | None = None
+    files: str | None = None
+
+
+class _Record(BaseModel):
+    """What is relied on of a record, which may hold more."""
+
+    sessions: tuple[_Session, ...] = ()
+    checkpoints: dict[str, _Checkpoint] = {}
+    versions: dict[str, str] = {}
+    tokens: str | None = None
+    architecture: dict[str, Any] | None = None
+
+
 def read_record(run: Path) -> dict[str, Any]:
     """Read the record in the run folder `run`; empty if it was removed."""
     place = run / folder.PROVENANCE
-    try:
-        record = json.loads(place.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not place.exists():
         return {}
-    except (OSError, ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
+    try:
+        record = parse_json(read_text(place, RunError, what="a record"), str(place), RunError)
+        _Record.model_validate(record)
+    except (RunError, ValidationError):
         raise RunError(
             "the record of how the run was computed cannot be read",
             where=place,
             fix="Remove the file: it holds no scores.",
-        )
-    return record
+        ) from None
+    return dict(record)
 
 
 def write_record(run: Path, record: Mapping[str, Any]) -> None:
@@ -146,8 +173,9 @@ def source_config(checkpoint: Checkpoint) -> str | None:
     configuration says of the arithmetic is in the run's `architecture`, which is compared too.
     """
     try:
-        config = json.loads(Path(checkpoint.source, CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        file = Path(checkpoint.source, CONFIG)
+        config = parse_json(read_text(file, SuiteError, what=CONFIG), str(file), SuiteError)
+    except SuiteError:
         return None
     if checkpoint.revision is not None or not isinstance(config, dict):
         return None

@@ -5,12 +5,14 @@ each of them whole or not at all, the scores last; it is done when all of them a
 pass their checksum, whatever values they hold. So a run can be killed at any moment, and two
 processes may write different blocks at once.
 
-Chunks are not forced to the disk one by one (no fsync). After a loss of power the last ones
-may be empty or torn; their checksum tells, and the next run computes them again.
+Unless `Run.sync` was called, chunks are not forced to the disk one by one (no fsync). After a
+loss of power the last ones may be empty or torn; their checksum tells, and the next run computes
+them again.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +65,7 @@ class Run:
         self.settings = settings
         self.layers = layers
         self.width = width
+        self._synced = False
 
     def __repr__(self) -> str:
         checkpoints, words = self.shape
@@ -113,14 +116,17 @@ class Run:
         That is the fingerprint of their weights or, in a run whose checkpoints have one, their
         baseline.
         """
+        present, lost = self._present(), sorted(self._unproven_checkpoints())
+        return [(place, int(word)) for place in lost for word in np.flatnonzero(present[place])]
+
+    def _unproven_checkpoints(self) -> set[int]:
         based = self.settings.baseline != "zero"
-        lost = {
+        return {
             place
             for place in range(len(self.suite))
             if self.fingerprint(place) is None
             or (based and not chunks.intact(self._checkpoint_file("baseline", place)))
         }
-        return [pair for pair in _pairs(self._present()) if pair[0] in lost]
 
     def damaged(self, progress: Progress = silent) -> list[tuple[int, int]]:
         """List the blocks that are there but fail a checksum, and those that are unproven.
@@ -128,14 +134,18 @@ class Run:
         Reads every chunk, at the speed of the disk; `progress` counts blocks in the stage
         `verify`.
         """
-        present, unproven = _pairs(self._present()), set(self.unproven())
-        damaged = []
-        for done, pair in enumerate(present):
-            progress("verify", done, len(present), self.describe(*pair))
-            files = chunks.block_chunks(self._scores, *pair)
-            if pair in unproven or not all(map(chunks.intact, files)):
-                damaged.append(pair)
-        progress("verify", len(present), len(present))
+        present, lost = self._present(), self._unproven_checkpoints()
+        damaged, done, total = [], 0, int(present.sum())
+        # Checkpoint by checkpoint: a list of all blocks would grow with the run.
+        for checkpoint, there in enumerate(present):
+            pairs = [(checkpoint, int(word)) for word in np.flatnonzero(there)]
+            found = chunks.intact_blocks(self._scores, pairs)
+            for pair in pairs:
+                progress("verify", done, total, self.describe(*pair))
+                done += 1
+                if checkpoint in lost or not next(found):
+                    damaged.append(pair)
+        progress("verify", total, total)
         return damaged
 
     def require_complete(self) -> None:
@@ -272,6 +282,16 @@ class Run:
         self._discard(checkpoint)
         self._write("baseline", (checkpoint,), value)
 
+    def sync(self) -> None:
+        """Force to the disk what is there, and from now on every chunk as it is written.
+
+        Then a block that was committed outlives a loss of power. Costs two waits for the disk
+        a chunk.
+        """
+        if not self._synced:
+            os.sync()
+            self._synced = True
+
     @property
     def provenance(self) -> dict[str, Any]:
         """How, when and with what the run was computed; empty if the record was removed."""
@@ -304,6 +324,8 @@ class Run:
             self._array(name, "r+")[chunk] = value[(None,) * len(index)]
         except OSError as error:
             raise folder.write_failure(self._scores / name, error) from error
+        if self._synced:
+            folder.force(self._scores / name / chunks.chunk_name(name, *index))
 
     def _discard(self, checkpoint: int) -> None:
         """Remove all blocks of one checkpoint, each one's commit mark first."""

@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from kntrace.archive.audited import audit_run
 from kntrace.archive.convergence import Convergence, convergence
 from kntrace.archive.opening import open_run
 from kntrace.archive.runs import Run
+from kntrace.audit import Finding
 from kntrace.progress import Progress, silent
 
 __all__ = ["CheckpointStatus", "Status", "status"]
@@ -46,6 +48,8 @@ class Status:
     convergence
         Nodes spent on the blocks that are done and which paths missed the tolerance; None
         where nothing was verified.
+    findings
+        What is wrong with the weights of the checkpoints that were loaded so far.
     """
 
     path: Path
@@ -55,6 +59,7 @@ class Status:
     damaged: tuple[tuple[str, str], ...]
     checkpoints: tuple[CheckpointStatus, ...]
     convergence: Convergence | None = None
+    findings: tuple[Finding, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -80,6 +85,7 @@ class Status:
             lines.append(f"damaged: {len(self.damaged) - len(shown)} more")
         if self.convergence is not None and self.done:
             lines.append(str(self.convergence))
+        lines += [f"audit: {finding}" for finding in self.findings]
         if not self.complete:
             lines.append("`kntrace run` with the same study, suite and --out does the rest.")
         return "\n".join(lines)
@@ -132,4 +138,5 @@ def status(path: str | Path | Run, *, verify: bool = True, progress: Progress = 
         damaged=tuple((labels[checkpoint], words[word]) for checkpoint, word in damaged),
         checkpoints=tuple(rows),
         convergence=convergence(run, leave_out=damaged, progress=progress) if verify else None,
+        findings=audit_run(run),
     )

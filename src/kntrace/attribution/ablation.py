@@ -13,8 +13,20 @@ from torch import Tensor
 from kntrace.attribution.memory import Memory, in_pieces
 from kntrace.attribution.precision import exact_dtype
 from kntrace.attribution.replays import Recording, Replay
+from kntrace.errors import SettingsError
 
-__all__ = ["ablate"]
+__all__ = ["ablate", "check_neurons"]
+
+
+def check_neurons(pairs: Tensor, layers: int, width: int) -> None:
+    """Raise `SettingsError` if a (layer, neuron) pair, one a row, names no neuron of the model."""
+    inside = (pairs >= 0).all(1) & (pairs < torch.tensor([layers, width])).all(1)
+    if not bool(inside.all()):
+        layer, neuron = pairs[~inside][0].tolist()
+        raise SettingsError(
+            f"neuron {neuron} of layer {layer}",
+            expected=f"layers 0 to {layers - 1} and neurons 0 to {width - 1}",
+        )
 
 
 def ablate(

@@ -10,7 +10,7 @@ import torch
 
 from kntrace.errors import ModelError
 from kntrace.models.feedforward import is_masked
-from kntrace.models.tokens import AnswerForm, Encoded, encode
+from kntrace.models.tokens import AnswerForm, Encoded, encode, prompt_ids
 from kntrace.settings import Settings
 
 __all__ = ["Reader"]
@@ -38,6 +38,21 @@ class Reader:
         self._check_size(encoded, prompt)
         return encoded
 
+    def written_on(self, encoded: Encoded, token: int) -> Encoded:
+        """Put the text of `token` after the prompt's, and read the two anew.
+
+        Tokens may melt into others at the joint, as they do in the public code.
+
+        Raises
+        ------
+        ModelError
+            If the prompt is now longer than it may be.
+        """
+        text = encoded.text + self._tokenizer.decode([token])
+        longer = replace(encoded, ids=prompt_ids(self._tokenizer, text), text=text)
+        self._check_size(replace(longer, answer=longer.answer[:1]), text)
+        return longer
+
     def fitting(self, tokens: int, answer: int) -> int:
         """The longest prompt of at most so many tokens that fits with such an answer."""
         return tokens if self._longest is None else min(tokens, self._longest - answer + 1)
@@ -58,7 +73,7 @@ class Reader:
                 where=where,
                 expected="an answer of one token",
                 fix="Choose another word or answer form, or say by the setting answer_tokens "
-                "(first, mean or joint) what to do with several.",
+                "(first, mean, greedy or joint) what to do with several.",
             )
         if self._masked:
             raise ModelError(
@@ -67,7 +82,7 @@ class Reader:
                 expected="an answer of one token",
                 fix="Choose another word, or answer_tokens: first.",
             )
-        return encoded
+        return replace(encoded, text=prompt) if policy == "greedy" else encoded
 
     def _first_token(self, prompt: str, other: str, form: AnswerForm | str) -> int:
         return self._answered(prompt, other, form).answer[0]
@@ -102,6 +117,15 @@ class Reader:
                 where=f"prompt {prompt!r}",
                 expected=f"at most the model's {self._longest}",
                 fix="Shorten it; kntrace never cuts a prompt.",
+            )
+        limit = self._settings.longest_prompt
+        if limit is not None and len(encoded.ids) > limit:
+            raise ModelError(
+                f"the prompt has {len(encoded.ids)} tokens",
+                where=f"prompt {prompt!r}",
+                expected=f"at most the {limit} of the setting longest_prompt",
+                fix="Shorten it; the public code cuts off the end of such a prompt and then "
+                "scores a token in its middle, which kntrace does not.",
             )
         if (highest := max(encoded.ids + encoded.answer)) >= self._rows:
             raise ModelError(

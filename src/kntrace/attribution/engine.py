@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
@@ -14,10 +14,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kntrace.attribution.ablation import ablate
+from kntrace.attribution.ablation import ablate, check_neurons
 from kntrace.attribution.adaptive import integrate_adaptively
+from kntrace.attribution.borrowing import at_rest, refuse_half_on_cpu
 from kntrace.attribution.encoding import Reader
+from kntrace.attribution.full_forward import FullForward
+from kntrace.attribution.greedy import written_by
 from kntrace.attribution.integrate import Integral, Tolerance, integrate
+from kntrace.attribution.joint import (
+    Answered,
+    Intervention,
+    intervene,
+    mean_over_tokens,
+    token_by_token,
+)
 from kntrace.attribution.memory import Memory, cost_of_rows
 from kntrace.attribution.objectives import find_objective
 from kntrace.attribution.precision import products_in
@@ -81,13 +91,13 @@ class Engine:
 
     def __enter__(self) -> Self:
         refuse_unsupported(self._model)
-        _refuse_half_on_cpu(self._model)
+        refuse_half_on_cpu(self._model)
         named = self._settings.rule.replace("-", "_")
         find_objective(self._settings.objective)
         # Unknown rules and numbers of nodes are refused before the model is touched.
         self._rule = None if named == ADAPTIVE else quadrature(named, self._settings.nodes)
         with ExitStack() as stack:
-            stack.enter_context(_at_rest(self._model))
+            stack.enter_context(at_rest(self._model))
             stack.enter_context(products_in(self._settings.dtype))
             self._stack = find_stack(self._model)
             self._reader = Reader(self._model, self._tokenizer, self._settings)
@@ -196,7 +206,7 @@ class Engine:
             If a score is not a finite number.
         """
         self._entered  # noqa: B018  (raises outside `with`)
-        if self._settings.answer_tokens == "mean":
+        if self._settings.answer_tokens in ("mean", "greedy"):
             return self._token_by_token(encoded)
         found: dict[int, Attribution] = {}
         # Rows of one pass have equally many tokens.
@@ -236,13 +246,7 @@ class Engine:
         pairs = torch.cartesian_prod(torch.arange(layers), torch.arange(width))
         if neurons is not None:
             pairs = torch.tensor(list(neurons), dtype=torch.long).reshape(-1, 2)
-            inside = (pairs >= 0).all(1) & (pairs < torch.tensor([layers, width])).all(1)
-            if not bool(inside.all()):
-                layer, neuron = pairs[~inside][0].tolist()
-                raise SettingsError(
-                    f"neuron {neuron} of layer {layer}",
-                    expected=f"layers 0 to {layers - 1} and neurons 0 to {width - 1}",
-                )
+            check_neurons(pairs, layers, width)
         recording = self._replay.record([encoded])
         layer, neuron = pairs.to(recording.activation.device).T
         origin, memory = self._origin(recording), self._memory([encoded])
@@ -250,15 +254,40 @@ class Engine:
         found: NDArray[np.float64] = lost.cpu().numpy()
         return found.reshape(layers, width) if neurons is None else found
 
+    def intervene(
+        self,
+        encoded: Encoded,
+        interventions: Sequence[Intervention],
+        *,
+        elsewhere: Sequence[Sequence[int]] = (),
+        everywhere: bool = False,
+    ) -> Answered:
+        """Change neurons jointly at the scored position, or at every token; see `joint`.
+
+        An answer of several tokens is read as the settings say it is attributed.
+        """
+        replay = self._replay
+        if everywhere:
+            objective = find_objective(self._settings.objective)
+            replay = FullForward(self._model, self._entered, self._settings.site, objective)
+        how: dict[str, Any] = {"elsewhere": elsewhere, "everywhere": everywhere}
+        mean = self._settings.answer_tokens in ("mean", "greedy")
+        return mean_over_tokens(
+            intervene(replay, replay.record([part]), interventions, self._memory([part]), **how)
+            for part in (self._parts(encoded) if mean else [encoded])
+        )
+
     def _token_by_token(self, encoded: Sequence[Encoded]) -> list[Attribution]:
-        """Attribute every token of every answer after those before it; means per answer."""
-        parts = [
-            Encoded(one.ids + one.answer[:place], one.answer[place : place + 1])
-            for one in encoded
-            for place in range(len(one.answer))
-        ]
+        """Attribute every token of every answer at its own last position; means per answer."""
+        parts = [part for one in encoded for part in self._parts(one)]
         found = iter(self._in_groups(parts))
         return [mean_of([next(found) for _ in one.answer]) for one in encoded]
+
+    def _parts(self, encoded: Encoded) -> list[Encoded]:
+        """Each of the answer's tokens after what comes before it."""
+        if len(encoded.answer) > 1 and self._settings.answer_tokens == "greedy":
+            return written_by(self._model, self._reader, encoded)
+        return token_by_token(encoded)
 
     def _in_groups(self, encoded: Sequence[Encoded]) -> list[Attribution]:
         """As many prompts at once as a third of the budget has room for what is kept of each."""
@@ -350,30 +379,3 @@ class Engine:
                 self._model.get_input_embeddings().weight.shape[0],
             )
         return Memory(self._budget // 2, *self._costs[tokens, answer])
-
-
-def _refuse_half_on_cpu(model: Any) -> None:
-    weight = model.get_input_embeddings().weight
-    if weight.device.type == "cpu" and weight.dtype in (torch.float16, torch.bfloat16):
-        raise ModelError(
-            f"weights of {str(weight.dtype).removeprefix('torch.')} on a CPU",
-            where=type(model).__name__,
-            expected="float32 or float64",
-            fix="CPUs compute in half precision slowly and coarsely; call model.float() first.",
-        )
-
-
-@contextmanager
-def _at_rest(model: Any) -> Iterator[None]:
-    """Put the model in evaluation mode with frozen weights, and back afterwards."""
-    training = {part: part.training for part in model.modules()}
-    learning = [weight for weight in model.parameters() if weight.requires_grad]
-    try:
-        model.eval()
-        model.requires_grad_(False)
-        yield
-    finally:
-        for weight in learning:
-            weight.requires_grad_(True)
-        for part, mode in training.items():
-            part.training = mode

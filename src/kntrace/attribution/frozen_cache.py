@@ -9,7 +9,7 @@ the layers below passed over.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +20,7 @@ from transformers import DynamicCache
 
 from kntrace.attribution.objectives import Answers, Objective, measured
 from kntrace.attribution.patching import (
+    Altering,
     Placing,
     hidden_states,
     on_site,
@@ -29,7 +30,7 @@ from kntrace.attribution.patching import (
 )
 from kntrace.attribution.precision import exact_dtype
 from kntrace.attribution.prefix_attention import UnreachableError
-from kntrace.attribution.replays import Recording, Replayed, Rows
+from kntrace.attribution.replays import Changes, Read, Recording, Replayed, Rows
 from kntrace.models.feedforward import Stack
 from kntrace.models.tokens import Encoded
 
@@ -170,32 +171,51 @@ class FrozenCache:
                     put = Placing(point, state.ids.shape[1])
                     put.nudge(torch.zeros(1, dtype=torch.long, device=nudge.device), nudge)
                     hooks.callback(on_site(point, put).remove)
-                reached = self._forward(state, 1)
+                reached = self._objective(self._logits(state, 1), state.answers)
             found.append(torch.cat(torch.autograd.grad(reached.sum(), nudges)))
         return torch.stack(found)
 
+    def change(self, recording: Recording, changes: Changes, read: Read) -> Tensor:
+        """Run all rows together from the lowest layer that any of them changes."""
+        (state,) = recording.state
+        puts = {
+            index: Altering(self._points[index], here[0] * state.ids.shape[1], *here[1:])
+            for index in range(len(self._layers))
+            if (here := changes.at(index)) is not None
+        }
+        with torch.no_grad():
+            return read(self._from_layer(state, int(changes.first[0]), len(changes), puts))
+
     def _run(self, state: _State, layer: int, value: Tensor) -> Tensor:
-        count = len(value)
+        put = Placing(self._points[layer], state.ids.shape[1])
+        put.replace(torch.arange(len(value), device=value.device), value)
+        with torch.set_grad_enabled(value.requires_grad):
+            logits = self._from_layer(state, layer, len(value), {layer: put})
+            return self._objective(logits, state.answers.repeated(len(value)))
+
+    def _from_layer(
+        self, state: _State, layer: int, count: int, puts: Mapping[int, Placing | Altering]
+    ) -> Tensor:
+        """Logits of `count` rows that begin with what entered `layer`."""
 
         def enter(_: nn.Module, args: Any, options: Any) -> Any:
             below = state.inputs[layer].expand(count, -1, -1)
             return with_hidden_states(below, args, args[1:], options)
 
-        put = Placing(self._points[layer], state.ids.shape[1])
-        put.replace(torch.arange(count, device=value.device), value)
-        with ExitStack() as hooks, torch.set_grad_enabled(value.requires_grad):
+        with ExitStack() as hooks:
             for below in self._layers[:layer]:
                 hooks.enter_context(passed_over(below, self._tuple_length))
             hook = self._layers[layer].register_forward_pre_hook(enter, with_kwargs=True)
             hooks.callback(hook.remove)
-            hooks.callback(on_site(self._points[layer], put).remove)
-            return self._forward(state, count)
+            for index, put in puts.items():
+                hooks.callback(on_site(self._points[index], put).remove)
+            return self._logits(state, count)
 
-    def _forward(self, state: _State, count: int) -> Tensor:
+    def _logits(self, state: _State, count: int) -> Tensor:
         options: dict[str, Any] = {self._cache_name: _Prefix(state.prefix), "use_cache": True}
         tokens = state.ids.shape[1]
         if "position_ids" in self._accepts:
             places = torch.arange(state.position, state.position + tokens, device=state.ids.device)
             options["position_ids"] = places[None]
-        logits = self._model(input_ids=state.ids.expand(count, -1), **options).logits
-        return self._objective(logits, state.answers.repeated(count))
+        logits: Tensor = self._model(input_ids=state.ids.expand(count, -1), **options).logits
+        return logits

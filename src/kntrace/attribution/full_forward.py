@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kntrace.attribution.objectives import Answers, Measured, Objective, measured
 from kntrace.attribution.precision import exact_dtype
-from kntrace.attribution.replays import Recording, Replayed, Rows
+from kntrace.attribution.replays import Changes, Read, Recording, Replayed, Rows
 from kntrace.models.feedforward import SitePoint, Stack
 from kntrace.models.tokens import Encoded
 
@@ -104,6 +104,27 @@ class FullForward:
                     ends[prompt, layer] = slope[0]
         return Replayed(objective, slopes, ends)
 
+    def change(
+        self, recording: Recording, changes: Changes, read: Read, *, everywhere: bool = False
+    ) -> Tensor:
+        """Run every row, a few at a time; with `everywhere` neurons are changed at all tokens."""
+        (prompt,) = recording.prompts
+        found: list[Tensor] = []
+        for start in range(0, len(changes), self._rows_at_once):
+            some = changes.rows(start, min(start + self._rows_at_once, len(changes)))
+            hooks = [
+                _on_site(point, _altered(*here, len(some), None if everywhere else prompt.position))
+                for index, point in enumerate(self._points)
+                if (here := some.at(index)) is not None
+            ]
+            try:
+                with torch.no_grad():
+                    found.append(read(self._logits(prompt, len(some))))
+            finally:
+                for hook in hooks:
+                    hook.remove()
+        return torch.cat(found)
+
     def _run(self, prompt: Encoded, layer: int, value: Tensor) -> Tensor:
         position, count = prompt.position, len(value)
 
@@ -127,6 +148,21 @@ class FullForward:
         output = self._model(input_ids=ids.expand(count, -1), use_cache=False)
         logits: Tensor = output.logits
         return logits[:, prompt.position : prompt.position + len(prompt.answer)]
+
+
+def _altered(
+    row: Tensor, neuron: Tensor, factor: Tensor, offset: Tensor, count: int, position: int | None
+) -> Any:
+    """Make the function that changes some neurons of some of `count` rows, at one token or all."""
+
+    def alter(tensor: Tensor) -> Tensor:
+        whole = tensor.reshape(count, -1, tensor.shape[-1]).clone()
+        tokens = slice(None) if position is None else slice(position, position + 1)
+        old = whole[row, tokens, neuron]
+        whole[row, tokens, neuron] = old * factor[:, None] + offset[:, None]
+        return whole.reshape(tensor.shape)
+
+    return alter
 
 
 def _on_site(point: SitePoint, change: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -16,7 +17,9 @@ from torch import Tensor
 from kntrace.attribution.replays import Recording, Replay, Replayed, Rows
 from kntrace.errors import ModelError
 
-__all__ = ["Memory", "cost_of_rows", "in_pieces"]
+__all__ = ["Memory", "cost_of_rows", "in_pieces", "piece_by_piece"]
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,7 @@ def in_pieces(
     gradient: bool = True,
     at_activation: bool = False,
 ) -> Iterator[tuple[slice, Replayed]]:
-    """Replay rows, sorted by layer, in pieces that fit the budget.
-
-    A device that runs out of memory all the same gets pieces of half the size from then on.
+    """Replay rows, sorted by layer, in pieces that fit the budget; see `piece_by_piece`.
 
     Parameters
     ----------
@@ -76,18 +77,36 @@ def in_pieces(
     ModelError
         If the device has no room for a single row.
     """
+
+    def run(piece: slice) -> Replayed:
+        nonlocal at_activation
+        rows = Rows(prompt[piece], layer[piece], value(piece))
+        found = replay.evaluate(recording, rows, gradient=gradient, at_activation=at_activation)
+        at_activation = False
+        return found
+
+    return piece_by_piece(run, layer, recording.activation.shape[1], memory)
+
+
+def piece_by_piece(
+    run: Callable[[slice], _Found], layer: Tensor, layers: int, memory: Memory
+) -> Iterator[tuple[slice, _Found]]:
+    """Run rows, sorted by the layer in which they start, in pieces that fit the budget.
+
+    A device that runs out of memory all the same gets pieces of half the size from then on.
+
+    Raises
+    ------
+    ModelError
+        If the device has no room for a single row.
+    """
     most = len(layer)
-    for planned in memory.split(layer, recording.activation.shape[1]):
+    for planned in memory.split(layer, layers):
         start = planned.start
         while start < planned.stop:
             piece = slice(start, min(start + most, planned.stop))
             try:
-                found = replay.evaluate(
-                    recording,
-                    Rows(prompt[piece], layer[piece], value(piece)),
-                    gradient=gradient,
-                    at_activation=at_activation,
-                )
+                found = run(piece)
             except torch.OutOfMemoryError as error:
                 most = (piece.stop - piece.start) // 2
                 if not most:
@@ -96,9 +115,8 @@ def in_pieces(
                         expected="room beside the weights",
                         fix="Use a larger device, fewer other programs on it, or dtype bfloat16.",
                     ) from error
-                _let_go(recording.activation.device)
+                _let_go(layer.device)
                 continue
-            at_activation = False
             yield piece, found
             start = piece.stop
 

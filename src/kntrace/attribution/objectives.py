@@ -13,7 +13,15 @@ from kntrace.attribution.precision import exact_dtype
 from kntrace.errors import SettingsError
 from kntrace.models.tokens import Encoded
 
-__all__ = ["OBJECTIVES", "Answers", "Measured", "Objective", "find_objective", "measured"]
+__all__ = [
+    "OBJECTIVES",
+    "Answers",
+    "Measured",
+    "Objective",
+    "find_objective",
+    "measured",
+    "widened",
+]
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ Objective = Callable[[Tensor, Answers], Tensor]
 The positions are those that predict the answer's tokens, in order."""
 
 
-def _widened(logits: Tensor) -> Tensor:
+def widened(logits: Tensor) -> Tensor:
     """In float32 or better: probabilities near one have no digits left in half precision."""
     return logits.to(torch.promote_types(torch.float32, logits.dtype))
 
@@ -98,7 +106,7 @@ class _LogProbability(torch.autograd.Function):
 
 def _log_probability(logits: Tensor, answers: Answers) -> Tensor:
     found: Tensor = _LogProbability.apply(  # type: ignore[no-untyped-call]
-        _widened(logits), answers.tokens
+        widened(logits), answers.tokens
     )
     return found.sum(-1)
 
@@ -108,7 +116,7 @@ def _probability(logits: Tensor, answers: Answers) -> Tensor:
 
 
 def _logit_difference(logits: Tensor, answers: Answers) -> Tensor:
-    exact = _widened(logits[:, 0])
+    exact = widened(logits[:, 0])
     wanted = exact.gather(-1, answers.tokens[:, :1]).squeeze(-1)
     instead = exact.gather(-1, answers.alternatives) * answers.shares.to(exact.dtype)
     return wanted - instead.sum(-1)

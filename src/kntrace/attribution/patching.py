@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kntrace.models.feedforward import SitePoint
 
 __all__ = [
+    "Altering",
     "Placing",
     "hidden_states",
     "on_site",
@@ -84,6 +85,27 @@ class Placing:
             return values
         old, start, stop = flat[where], self._columns.start, self._columns.stop
         return torch.cat([old[:, :start], values, old[:, stop:]], 1)
+
+
+class Altering:
+    """Changes single numbers of the site's tensor: each becomes factor times itself plus offset.
+
+    `places` are tokens, counted through all rows of the batch.
+    """
+
+    def __init__(
+        self, point: SitePoint, places: Tensor, neuron: Tensor, factor: Tensor, offset: Tensor
+    ) -> None:
+        self._places = places
+        self._columns = neuron + point.columns.start
+        self._factor, self._offset = factor, offset
+
+    def __call__(self, whole: Tensor) -> Tensor:
+        """The site's tensor, changed."""
+        flat = whole.reshape(-1, whole.shape[-1]).clone()
+        where = (self._places, self._columns)
+        flat[where] = flat[where] * self._factor + self._offset
+        return flat.reshape(whole.shape)
 
 
 def on_site(point: SitePoint, change: Callable[[Tensor], Tensor | None]) -> Any:

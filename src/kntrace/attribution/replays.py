@@ -8,7 +8,7 @@ ordinary forward pass, which is what the fast one is held against.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,7 +16,10 @@ from torch import Tensor
 
 from kntrace.models.tokens import Encoded
 
-__all__ = ["Recording", "Replay", "Replayed", "Rows"]
+__all__ = ["Changes", "Read", "Recording", "Replay", "Replayed", "Rows"]
+
+Read = Callable[[Tensor], Tensor]
+"""From logits (row, position, token) to what is wanted of each row, (row, ...)."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,48 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.prompt)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Joint changes of one prompt's neurons to try: any neurons in any layers, one set a row.
+
+    Attributes
+    ----------
+    first
+        The lowest layer that each row changes, (row,), ascending; a row that changes nothing
+        has the last layer.
+    row, layer, neuron
+        Which neuron of which row each change is about, (change,); each of them once.
+    factor, offset
+        What becomes of it, (change,): `factor` times what it is in this very pass, in which
+        the layers below may have been changed, plus `offset`.
+    """
+
+    first: Tensor
+    row: Tensor
+    layer: Tensor
+    neuron: Tensor
+    factor: Tensor
+    offset: Tensor
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def rows(self, start: int, stop: int) -> Changes:
+        """Those of some rows, which are counted from 0 again."""
+        held = (self.row >= start) & (self.row < stop)
+        parts = (self.layer, self.neuron, self.factor, self.offset)
+        return Changes(
+            self.first[start:stop], self.row[held] - start, *(part[held] for part in parts)
+        )
+
+    def at(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor] | None:
+        """Row, neuron, factor and offset of the changes in one layer, if there are any."""
+        held = self.layer == layer
+        if not bool(held.any()):
+            return None
+        return self.row[held], self.neuron[held], self.factor[held], self.offset[held]
 
 
 @dataclass(frozen=True)
@@ -124,4 +169,10 @@ class Replay(Protocol):
 
         With `at_activation` one row more a prompt, in which nothing is replaced, gives the
         gradient at the end of every layer's path at once.
+        """
+
+    def change(self, recording: Recording, changes: Changes, read: Read) -> Tensor:
+        """Run the only prompt of a recording once a row, with that row's changes.
+
+        Returns what `read` makes of the logits, in the order of the rows. No gradients.
         """

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from kntrace.attribution.objectives import Answers, Objective, measured
 from kntrace.attribution.patching import (
+    Altering,
     Placing,
     hidden_states,
     on_site,
@@ -39,7 +40,7 @@ from kntrace.attribution.prefix_attention import (
     playing,
     prefixes_of,
 )
-from kntrace.attribution.replays import Recording, Replayed, Rows
+from kntrace.attribution.replays import Changes, Read, Recording, Replayed, Rows
 from kntrace.models.feedforward import Stack
 from kntrace.models.tokens import Encoded
 
@@ -168,7 +169,9 @@ class SharedPrefix:
     ) -> Replayed:
         """Run all rows in one growing batch."""
         state: _State = recording.state
-        plan = _Plan(rows, len(recording.prompts), len(self._layers), plain=at_activation)
+        plan = _Plan(
+            rows.prompt, rows.layer, len(recording.prompts), len(self._layers), plain=at_activation
+        )
         leaves = [
             rows.value[start:stop].detach().requires_grad_(gradient) for start, stop in plan.entries
         ]
@@ -176,6 +179,46 @@ class SharedPrefix:
             torch.zeros_like(recording.activation[:, index]).requires_grad_()
             for index in range(len(self._layers) if at_activation else 0)
         ]
+
+        def put(index: int) -> Placing:
+            placing = Placing(self._points[index], state.ids.shape[1])
+            if len(leaves[index]):
+                placing.replace(plan.places[index], leaves[index])
+            if nudges:
+                placing.nudge(plan.plain[index], nudges[index])
+            return placing
+
+        with torch.set_grad_enabled(gradient or at_activation):
+            logits = self._through(plan, state, put)
+            objective = self._objective(logits, state.answers[plan.prompt])
+        used = [leaf for leaf in leaves if len(leaf) and gradient]
+        found = torch.autograd.grad(objective.sum(), used + nudges) if used or nudges else ()
+        return Replayed(
+            objective.detach().to(exact_dtype(objective.device))[plan.back],
+            torch.cat(found[: len(used)]) if used else None,
+            torch.stack(found[len(used) :], 1) if nudges else None,
+        )
+
+    def change(self, recording: Recording, changes: Changes, read: Read) -> Tensor:
+        """Run all rows in one growing batch, each entering at the lowest layer it changes."""
+        state: _State = recording.state
+        prompt = torch.zeros_like(changes.first)
+        plan = _Plan(prompt, changes.first, 1, len(self._layers), plain=False)
+
+        def put(index: int) -> Altering | None:
+            if (here := changes.at(index)) is None:
+                return None
+            row, *rest = here
+            # With a single prompt the batch holds the rows in their order: who is there is first.
+            return Altering(self._points[index], row * state.ids.shape[1], *rest)
+
+        with torch.no_grad():
+            return read(self._through(plan, state, put))
+
+    def _through(
+        self, plan: _Plan, state: _State, put: Callable[[int], Placing | Altering | None]
+    ) -> Tensor:
+        """Logits of the plan's rows, `put(layer)` being what changes that layer's neurons."""
         scene = Scene("replay", prefixes=state.prefixes)
         with ExitStack() as stack:
             for index, (layer, point) in enumerate(zip(self._layers, self._points, strict=True)):
@@ -185,24 +228,12 @@ class SharedPrefix:
                 grow = self._growing(index, plan, state, scene)
                 hook = layer.register_forward_pre_hook(grow, with_kwargs=True)
                 stack.callback(hook.remove)
-                put = Placing(point, state.ids.shape[1])
-                if len(leaves[index]):
-                    put.replace(plan.places[index], leaves[index])
-                if nudges:
-                    put.nudge(plan.plain[index], nudges[index])
-                stack.callback(on_site(point, put).remove)
+                if (placing := put(index)) is not None:
+                    stack.callback(on_site(point, placing).remove)
             stack.enter_context(playing(scene))
-            stack.enter_context(torch.set_grad_enabled(gradient or at_activation))
             options = {"position_ids": state.positions} if "position_ids" in self._accepts else {}
-            logits = self._model(input_ids=state.ids, use_cache=False, **options).logits
-            objective = self._objective(logits, state.answers[plan.prompt])
-        used = [leaf for leaf in leaves if len(leaf) and gradient]
-        found = torch.autograd.grad(objective.sum(), used + nudges) if used or nudges else ()
-        return Replayed(
-            objective.detach().to(exact_dtype(objective.device))[plan.back],
-            torch.cat(found[: len(used)]) if used else None,
-            torch.stack(found[len(used) :], 1) if nudges else None,
-        )
+            logits: Tensor = self._model(input_ids=state.ids, use_cache=False, **options).logits
+            return logits
 
     def _growing(
         self, index: int, plan: _Plan, state: _State, scene: Scene
@@ -244,15 +275,17 @@ class _Plan:
         Where at the top the rows lie, in the order in which they were given.
     """
 
-    def __init__(self, rows: Rows, prompts: int, layers: int, *, plain: bool) -> None:
-        device = rows.value.device
-        given = rows.layer.cpu().contiguous()
+    def __init__(
+        self, prompt: Tensor, layer: Tensor, prompts: int, layers: int, *, plain: bool
+    ) -> None:
+        device = prompt.device
+        given = layer.cpu().contiguous()
         bounds = torch.searchsorted(given, torch.arange(layers + 1)).tolist()
         self.entries = list(pairwise(bounds))
         self.first = 0 if plain else int(given[0])
         ahead = prompts if plain else 0
         layer = torch.cat([torch.full((ahead,), -1), given])
-        prompt = torch.cat([torch.arange(ahead), rows.prompt.cpu()])
+        prompt = torch.cat([torch.arange(ahead), prompt.cpu()])
         # A stable sort by prompt keeps the rows of each prompt in order of their layers.
         order = torch.argsort(prompt, stable=True)
         layer, prompt = layer[order], prompt[order]

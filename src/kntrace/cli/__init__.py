@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 import kntrace
+from kntrace.cli.ablate import ablate
 from kntrace.cli.analyse import analyse
 from kntrace.cli.check import check
 from kntrace.cli.demo import demo
@@ -35,6 +36,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "run": run_sweep,
     "status": status,
     "analyse": analyse,
+    "ablate": ablate,
     "report": report,
     "export": export,
 }

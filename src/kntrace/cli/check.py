@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import kntrace
-from kntrace.cli.options import AsJson, Quiet, Steps, StudyName
+from kntrace.cli.options import AllowBin, AsJson, Quiet, Steps, StudyName
 from kntrace.cli.printing import bars, print_json, say, tell
 
 __all__ = ["check"]
@@ -32,6 +32,7 @@ def check(
     top: Annotated[
         int, typer.Option(min=1, help="Known means: among so many likeliest tokens.")
     ] = 10,
+    allow_bin: AllowBin = False,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail the check too.")] = False,
     notes: Annotated[bool, typer.Option(help="Show the answers' tokens.")] = True,
     quiet: Quiet = False,
@@ -49,6 +50,7 @@ def check(
             answer_tokens=answer_tokens,
             answers=answers,
             top=top,
+            allow_bin=allow_bin,
             progress=progress,
         )
     if as_json:

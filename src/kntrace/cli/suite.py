@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
-from kntrace.cli.options import AsJson, Steps
-from kntrace.cli.printing import out, print_json, say, tell
+from kntrace.cli.options import AsJson, Pattern, Quiet, Stage, Steps
+from kntrace.cli.printing import bars, out, print_json, say, tell
+from kntrace.errors import SettingsError
 
 if TYPE_CHECKING:
+    from kntrace.audit import Audit, TensorPrint
     from kntrace.suite import Checkpoint, Found, Weights
 
 __all__ = ["show_suite"]
@@ -30,36 +32,49 @@ def show_suite(
         ),
     ] = None,
     steps: Steps = None,
-    stage: Annotated[
-        str | None, typer.Option(help="Only this stage, where steps begin anew in each.")
-    ] = None,
-    pattern: Annotated[
-        str | None,
-        typer.Option(
-            help="How to read other names: a regular expression with groups named step, tokens "
-            "and stage."
-        ),
-    ] = None,
+    stage: Stage = None,
+    pattern: Pattern = None,
     sizes: Annotated[
         bool,
         typer.Option("--sizes", help="Ask the hub for sizes and formats: a request a checkpoint."),
     ] = False,
+    audit: Annotated[
+        bool,
+        typer.Option(
+            "--audit",
+            help="Read every weight and say what is wrong; exit code 1 if there are errors.",
+        ),
+    ] = False,
+    by_file: Annotated[
+        bool,
+        typer.Option(
+            "--by-file",
+            help="With --audit: compare files by what the hub says of them, and fetch nothing.",
+        ),
+    ] = False,
     out_file: Annotated[
         Path | None, typer.Option("--out", help="Write what is listed as a suite file.")
     ] = None,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """List the checkpoints of a series, or the series that are known."""
     from kntrace.suite import check_revisions, find_suite, find_weights
 
+    if by_file and not audit:
+        raise SettingsError("--by-file without --audit", expected="both, or neither")
     if suite is None:
+        if audit:
+            raise SettingsError("--audit without a suite", expected="a folder, a file or a hub id")
         _show_known(as_json)
         return
     found = find_suite(suite, steps=steps, stage=stage, pattern=pattern)
     commits = found.commits or check_revisions(found.checkpoints)
     weights = find_weights(found.checkpoints, commits, ask=sizes)
     rows = [_row(item, weights[item.label], commits.get(item.label)) for item in found.checkpoints]
+    audited = _audited(found, commits, by_file, quiet) if audit else None
     if as_json:
+        plain = {"audit": audited.to_dict()} if audited else {}
         print_json(
             {
                 "name": found.name,
@@ -67,15 +82,50 @@ def show_suite(
                 "aside": found.aside,
                 "notes": found.notes,
             }
+            | plain
         )
     else:
         _show(found, rows)
+        if audited:
+            _show_audit(audited)
     # What can be listed may yet be no series, which is wrong input for all that comes after.
     series = found.suite
     series.check_present()
     if out_file is not None:
         out_file.write_text(series.to_yaml(relative_to=out_file.parent), encoding="utf-8")
         tell(f"{len(series)} checkpoints in {out_file}")
+    if audited and audited.count("error"):
+        raise typer.Exit(1)
+
+
+def _audited(found: Found, commits: Mapping[str, str], by_file: bool, quiet: bool) -> Audit:
+    from kntrace.audit import audit_suite
+
+    def read_bin(file: Path) -> Iterator[tuple[str, TensorPrint]]:
+        # Here, since only such files need torch, which takes seconds to load.
+        from kntrace.models import read_bin as read
+
+        return read(file)
+
+    with bars(quiet) as progress:
+        return audit_suite(
+            found.checkpoints, commits, by_file=by_file, read_bin=read_bin, progress=progress
+        )
+
+
+def _show_audit(audited: Audit) -> None:
+    """Print the findings, a row each, in 80 columns."""
+    from rich.markup import escape
+
+    say(f"\n{audited}")
+    if not audited.findings:
+        return
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "kind", "finding"):
+        table.add_column(name, overflow="fold", no_wrap=name != "finding")
+    for finding in audited.findings:
+        table.add_row(finding.severity, finding.kind, escape(finding.says))
+    out.print(table)
 
 
 def _row(checkpoint: Checkpoint, weights: Weights, commit: str | None) -> dict[str, Any]:
@@ -135,20 +185,12 @@ def _cell(name: str, value: Any) -> str:
     if name == "cached":
         return "yes" if value else "no"
     if name == "bytes":
-        return _size(value)
+        from kntrace.suite.weights import size_in_words
+
+        return size_in_words(value)
     if name in ("step", "tokens"):
         return f"{value:,}"
     return escape(str(value))
-
-
-def _size(count: int) -> str:
-    """Write a size in bytes shortly: 12 B, 3.4 MB, 12.1 GB."""
-    size, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1000:
-            break
-        size, unit = size / 1000, larger
-    return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
 
 
 def _show_known(as_json: bool) -> None:

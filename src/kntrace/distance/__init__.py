@@ -1,6 +1,6 @@
 """Distances between words, each a small frozen object in a file of its own.
 
-To add one, write the object and enter it in `DISTANCES`; the tests of what every distance must
+To add one, write the object and enter it in `_KNOWN`; the tests of what every distance must
 obey pick it up from there.
 """
 
@@ -11,10 +11,20 @@ import difflib
 import numpy as np
 import xarray as xr
 
-from kntrace.distance.base import Distance, FormationDistance, Matrix, ScoresDistance
-from kntrace.distance.corrections import regress_out
+from kntrace.distance.base import Distance, FormationDistance, Matrix, Proved, ScoresDistance
+from kntrace.distance.corrections import (
+    Correction,
+    HubCorrection,
+    PairCovariate,
+    WordCovariate,
+    correct,
+    regress_out,
+)
+from kntrace.distance.covariates import read_covariate
 from kntrace.distance.curves import ProbabilityCurve
 from kntrace.distance.identity import NeuronIdentity
+from kntrace.distance.neuron_sets import NeuronSets
+from kntrace.distance.sliced import SlicedWasserstein
 from kntrace.distance.transport import EarthMover, earth_movers_distance
 from kntrace.errors import AnalysisError
 from kntrace.progress import Progress, silent
@@ -22,15 +32,24 @@ from kntrace.wording import read_wording
 
 __all__ = [
     "DISTANCES",
+    "Correction",
     "Distance",
     "EarthMover",
     "FormationDistance",
+    "HubCorrection",
     "NeuronIdentity",
+    "NeuronSets",
+    "PairCovariate",
     "ProbabilityCurve",
+    "Proved",
     "ScoresDistance",
+    "SlicedWasserstein",
+    "WordCovariate",
+    "correct",
     "earth_movers_distance",
     "find_distance",
     "pairwise_distances",
+    "read_covariate",
     "regress_out",
 ]
 
@@ -44,19 +63,59 @@ _KNOWN: tuple[Distance, ...] = (
     ),
     EarthMover(
         name="emd_euclidean",
-        description="earth mover's distance, Euclidean cost",
+        description="earth mover's distance, Euclidean cost: Wasserstein's of order 1",
         unit="probability",
         metric=True,
         ground="euclidean",
     ),
+    EarthMover(
+        name="emd_public_code",
+        description="earth mover's distance as in the public code: scores × 10⁶, squared "
+        "Euclidean cost, float32",
+        unit="(10⁻⁶ probability)²",
+        metric=False,
+        ground="sqeuclidean",
+        scale=1e6,
+        single=True,
+    ),
+    EarthMover(
+        name="w2",
+        description="root of the paper's distance: Wasserstein's of order 2",
+        unit="probability",
+        metric=True,
+        ground="sqeuclidean",
+        root=True,
+    ),
+    EarthMover(
+        name="emd_over_probability",
+        description="earth mover's distance of scores over P(answer), squared Euclidean cost",
+        unit="",
+        metric=False,
+        ground="sqeuclidean",
+        per_probability=True,
+    ),
+    SlicedWasserstein(),
+    NeuronSets(),
     NeuronIdentity(),
+    NeuronIdentity(
+        name="cosine",
+        description="1 − cosine of all neurons' scores, mean over checkpoints",
+        centred=False,
+    ),
     ProbabilityCurve(),
 )
 DISTANCES: dict[str, Distance] = {distance.name: distance for distance in _KNOWN}
 
+# Other names that a reader of the literature may try.
+_ALSO_CALLED = {"w1": "emd_euclidean"}
+
 
 def find_distance(name: str) -> Distance:
-    """Look up a distance by its name; raises `AnalysisError` that suggests the nearest name."""
+    """Look up a distance by its name; raises `AnalysisError` that suggests the nearest name.
+
+    `w1` is another name of `emd_euclidean`.
+    """
+    name = _ALSO_CALLED.get(name, name)
     if name in DISTANCES:
         return DISTANCES[name]
     near = difflib.get_close_matches(name, DISTANCES, n=1)
@@ -73,14 +132,15 @@ def pairwise_distances(
     *,
     wording: str | None = None,
     progress: Progress = silent,
+    workers: int = 1,
 ) -> xr.DataArray:
     """Compute the distances between all pairs of words.
 
     Parameters
     ----------
     data
-        What the distance needs: formation processes (of `formation_processes`) for `emd` and
-        `emd_euclidean`, the scores of a run for `identity` and `probability_curve`.
+        What the distance needs: the scores of a run for `identity`, `cosine` and
+        `probability_curve`, formation processes (of `formation_processes`) for all others.
     name
         A name in `DISTANCES`, or a distance of your own.
     wording
@@ -88,13 +148,17 @@ def pairwise_distances(
         Formation processes have theirs already.
     progress
         Told of the pairs or checkpoints done, in a stage of the distance's name.
+    workers
+        Processes that exact earth mover's distances are computed in, where that pays. The
+        result is the same, bit for bit, whatever their number.
 
     Returns
     -------
     xr.DataArray
         (word, other_word) float64, exactly symmetric, zero on the diagonal; coordinates
-        `group` and `other_group`; attributes `distance`, `description`, `unit`, `metric` and
-        `wording`.
+        `group` and `other_group`; attributes `distance`, `description`, `unit`, `metric`
+        and `wording`, and of earth mover's distances `pairs`, `proved` and `largest_gap`: how
+        many of the optima were proved by duality, and with what gap.
 
     Raises
     ------
@@ -109,13 +173,13 @@ def pairwise_distances(
         used = data.attrs.get("wording")
         if wording is not None and wording != used:
             raise AnalysisError(f"formation processes of the wording {used!r}", expected=wording)
-        matrix = distance.pairwise(data, progress)
+        matrix = distance.pairwise(data, progress, workers)
     else:
         if not isinstance(data, xr.Dataset):
             raise _other_data(distance, "the scores of a run, such as run.scores")
         view = read_wording(data, wording)
         used = view.name
-        matrix = distance.pairwise(view, progress)
+        matrix = distance.pairwise(view, progress, workers)
     attrs = {
         "distance": distance.name,
         "description": distance.description,
@@ -123,6 +187,8 @@ def pairwise_distances(
         "metric": distance.metric,
         "wording": used,
     }
+    if isinstance(distance, Proved) and isinstance(data, xr.DataArray):
+        attrs |= distance.prove(data, matrix, progress, workers)
     return _labelled(matrix, data, attrs)
 
 

@@ -33,8 +33,8 @@ class ProbabilityCurve:
     metric: bool = False
     needs: Literal["scores"] = "scores"
 
-    def pairwise(self, view: Wording, progress: Progress) -> Matrix:
-        """Distances of all pairs of words, in units of probability squared."""
+    def pairwise(self, view: Wording, progress: Progress, workers: int = 1) -> Matrix:
+        """Distances of all pairs, in units of probability squared; `workers` are not needed."""
         curves = view.probability().values
         difference = curves[:, :, None] - curves[:, None, :]
         progress(self.name, 1, 1)

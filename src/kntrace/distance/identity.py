@@ -19,17 +19,20 @@ _ROUNDING = 1e-12
 
 @dataclass(frozen=True)
 class NeuronIdentity:
-    """Mean over checkpoints of one minus the cosine of two words' centred shares.
+    """Mean over checkpoints of one minus the cosine of two words' shares.
 
     At every checkpoint a word's mean scores are divided by the sum of their absolute values,
-    over all neurons of all layers; from these shares the mean over all words is taken away, and
-    what is left of two words is compared by the angle. It uses all neurons, so it has no k; how
-    large the scores are, and so how well the word is known, does not enter.
+    over all neurons of all layers; from these shares the mean over all words is taken away (if
+    `centred`), and what is left of two words is compared by the angle. It uses all neurons, so
+    it has no k; how large the scores are, and so how well the word is known, does not enter.
 
     Attributes
     ----------
     name, description, unit, metric
         See `kntrace.distance.ScoresDistance`. Values lie between 0 and 2.
+    centred
+        Whether what all words have in common is taken away first. Without that it is the plain
+        cosine of the scores.
 
     Notes
     -----
@@ -42,26 +45,27 @@ class NeuronIdentity:
     description: str = "neuron identity: 1 − cosine of centred shares, mean over checkpoints"
     unit: str = ""
     metric: bool = False
+    centred: bool = True
     needs: Literal["scores"] = "scores"
 
-    def pairwise(self, view: Wording, progress: Progress) -> Matrix:
-        """Distances of all pairs of words, without unit."""
+    def pairwise(self, view: Wording, progress: Progress, workers: int = 1) -> Matrix:
+        """Distances of all pairs of words, without unit; `workers` are not needed."""
         labels = view.checkpoints
         total = np.zeros((len(view.words), len(view.words)))
         for checkpoint, label in enumerate(labels):
             progress(self.name, checkpoint, len(labels), label)
             rows = [view.mean(checkpoint, word).ravel() for word in range(len(view.words))]
-            total += _one_minus_cosine(_centred_shares(np.stack(rows)))
+            total += _one_minus_cosine(_directions(np.stack(rows), self.centred))
         progress(self.name, len(labels), len(labels))
         return total / len(labels)
 
 
-def _centred_shares(scores: Matrix) -> Matrix:
-    """Unit vectors of the words' shares about the mean share; zero where there is none."""
+def _directions(scores: Matrix, centred: bool) -> Matrix:
+    """Unit vectors of the words' shares, about the mean share or not; zero where there is none."""
     shares = _divided(scores, np.abs(scores).sum(axis=1), floor=0.0)
     size = np.linalg.norm(shares, axis=1).max()
-    centred = shares - shares.mean(axis=0)
-    return _divided(centred, np.linalg.norm(centred, axis=1), floor=_ROUNDING * float(size))
+    vectors = shares - shares.mean(axis=0) if centred else shares
+    return _divided(vectors, np.linalg.norm(vectors, axis=1), floor=_ROUNDING * float(size))
 
 
 def _divided(rows: Matrix, by: Matrix, *, floor: float) -> Matrix:

@@ -9,13 +9,10 @@ permutations), so that the problem is an assignment.
 from __future__ import annotations
 
 import math
-import os
-import sys
 import warnings
 from dataclasses import dataclass
 from itertools import combinations
-from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 import lap
 import numpy as np
@@ -23,18 +20,24 @@ import xarray as xr
 from scipy.spatial.distance import cdist
 
 from kntrace.distance.base import Matrix, process_sets
-from kntrace.errors import AnalysisError
+from kntrace.distance.pairs import measure_pairs
+from kntrace.distance.pot import load_pot
+from kntrace.errors import AnalysisError, KntraceError
 from kntrace.progress import Progress
 
-__all__ = ["EarthMover", "GroundCost", "earth_movers_distance"]
+__all__ = ["EarthMover", "GroundCost", "earth_movers_distance", "lower_bound"]
 
 GroundCost = Literal["sqeuclidean", "euclidean"]
 
-# Share of rows left without a column by a first greedy pass, above which Jonker-Volgenant has
-# so many augmenting paths to search that the network simplex is faster. Measured with 1,000
-# neurons x 20 checkpoints: below, 10-100 ms against 40-200; above, 50-500 ms against 25-160.
+# The budget of Jonker-Volgenant's method, which cannot be stopped: share of rows left without
+# a column by a first greedy pass, above which it has so many augmenting paths to search that
+# the network simplex is faster. Measured with 1,000 neurons x 20 checkpoints: below, 10-100 ms
+# against 40-200; above, 50-500 ms against 25-160. Unlike a clock, it depends on the data alone.
 _CONTENDED = 0.6
 _PIVOTS = 50_000_000
+# A found optimum may lie above its proven lower bound by this much of itself, and by this much
+# of the dearest move, in whose rounding the bound is known.
+_SLACK, _ROUNDING = 1e-6, 1e-12
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,27 @@ class EarthMover:
     name, description, unit, metric
         See `kntrace.distance.FormationDistance`. With the Euclidean ground cost it is the
         Wasserstein distance of order one, a metric; with the squared one (the choice of the
-        paper's public code, there on scores times 1e6) the triangle inequality fails.
+        paper's public code, there on scores times 1e6) the triangle inequality fails, and
+        holds for its root, the Wasserstein distance of order two.
     ground
         Cost of moving one formation process to another: `sqeuclidean` or `euclidean`.
+    scale
+        By what the scores are multiplied first.
+    single
+        Whether the distance is rounded to float32 in the end.
+    root
+        Take the square root of the least mean cost.
+    per_probability
+        Divide the scores by the word's P(answer) at every checkpoint before: what share of
+        the probability each neuron contributes, however well the word is known by then.
+    proved
+        Share of the pairs (and one at least) whose optimum is proved by duality.
 
     Notes
     -----
     For W words, W (W - 1) / 2 problems of size k, each of order k^3 at worst and mostly much
-    less: about 40 ms on one core for k = 1,000 and 20 checkpoints.
+    less: about 40 ms on one core for k = 1,000 and 20 checkpoints. A proof solves its problem
+    a second time, by the network simplex.
     """
 
     name: str
@@ -61,19 +77,82 @@ class EarthMover:
     unit: str
     metric: bool
     ground: GroundCost
+    scale: float = 1.0
+    single: bool = False
+    root: bool = False
+    per_probability: bool = False
+    proved: float = 0.01
     needs: Literal["formation"] = "formation"
 
-    def pairwise(self, formation: xr.DataArray, progress: Progress) -> Matrix:
+    def pairwise(self, formation: xr.DataArray, progress: Progress, workers: int = 1) -> Matrix:
         """Distances of all pairs of words, in the unit of the scores or its square."""
-        sets = process_sets(formation)
+        sets = self._sets(formation)
         names = [str(word) for word in formation["word"].values]
         pairs = list(combinations(range(len(sets)), 2))
+        found = measure_pairs(
+            self._between, sets, pairs, names,
+            stage=self.name, progress=progress, workers=workers,
+        )  # fmt: skip
         matrix = np.zeros((len(sets), len(sets)))
-        for done, (i, j) in enumerate(pairs):
-            progress(self.name, done, len(pairs), f"{names[i]} · {names[j]}")
-            matrix[i, j] = earth_movers_distance(sets[i], sets[j], self.ground)
-        progress(self.name, len(pairs), len(pairs))
-        return matrix
+        for (i, j), distance in zip(pairs, found, strict=True):
+            matrix[i, j] = distance
+        return matrix.astype(np.float32).astype(np.float64) if self.single else matrix
+
+    def prove(
+        self, formation: xr.DataArray, matrix: Matrix, progress: Progress, workers: int = 1
+    ) -> dict[str, int | float]:
+        """Prove by duality that a sample of the distances are the least ones.
+
+        A feasible solution of the dual problem, which POT finds, is a lower bound to the cost
+        of every plan; a plan of the same cost cannot be bettered.
+
+        Returns
+        -------
+        dict
+            `pairs`, all there are; `proved`, how many were proved; `largest_gap`, the largest
+            distance between cost and bound among them, as a share of the cost.
+
+        Raises
+        ------
+        KntraceError
+            If a distance lies above its bound by more than rounding explains.
+        """
+        sets = self._sets(formation)
+        names = [str(word) for word in formation["word"].values]
+        pairs = list(combinations(range(len(sets)), 2))
+        count = min(len(pairs), max(1, math.ceil(self.proved * len(pairs))))
+        spread = np.linspace(0, len(pairs) - 1, count).round().astype(np.int64)
+        sample = [pairs[place] for place in spread]
+        bounds = measure_pairs(
+            self._bound, sets, sample, names,
+            stage=f"{self.name}: proof", progress=progress, workers=workers,
+        )  # fmt: skip
+        gaps = [0.0]
+        for (i, j), bound in zip(sample, bounds, strict=True):
+            cost = float(matrix[i, j]) ** (2 if self.root else 1)
+            gaps.append(abs(cost - bound) / cost if cost else 0.0)
+            dearest = float(cdist(sets[i], sets[j], self.ground).max())
+            if abs(cost - bound) > _SLACK * cost + _ROUNDING * dearest:
+                raise KntraceError(
+                    f"the distance {self.name!r} is not the least: {cost:.6g}, with a lower "
+                    f"bound of {bound:.6g}",
+                    where=f"words {names[i]!r} and {names[j]!r}",
+                    fix="This is a fault of a solver. Please report it with the run's "
+                    "`analysis/formation.zarr`.",
+                )
+        return {"pairs": len(pairs), "proved": count, "largest_gap": max(gaps)}
+
+    def _sets(self, formation: xr.DataArray) -> list[Matrix]:
+        """What is compared: one set of vectors a word."""
+        sets = process_sets(formation, per_probability=self.per_probability)
+        return sets if self.scale == 1 else [values * self.scale for values in sets]
+
+    def _between(self, first: Matrix, second: Matrix) -> float:
+        cost = earth_movers_distance(first, second, self.ground)
+        return math.sqrt(cost) if self.root else cost
+
+    def _bound(self, first: Matrix, second: Matrix) -> float:
+        return lower_bound(first, second, self.ground)
 
 
 def earth_movers_distance(
@@ -84,7 +163,7 @@ def earth_movers_distance(
     Parameters
     ----------
     first, second
-        (vector, component): finite float64; the sets may differ in size.
+        (vector, component): finite numbers; the sets may differ in size.
     ground
         `sqeuclidean` or `euclidean`.
 
@@ -96,7 +175,8 @@ def earth_movers_distance(
     Raises
     ------
     AnalysisError
-        If POT, which is used for sets of unequal size, does not reach the optimum.
+        If numbers are so large that a cost is infinite, or if POT, which is used for sets of
+        unequal size, does not reach the optimum.
 
     Notes
     -----
@@ -107,18 +187,54 @@ def earth_movers_distance(
     """
     if first.shape == second.shape and np.array_equal(_ordered(first), _ordered(second)):
         return 0.0
-    cost = cdist(first, second, ground)
-    # Solvers compare with absolute tolerances, and squared scores may be as small as 1e-20.
-    # A power of two scales without rounding.
-    scaled = np.ldexp(cost, -math.frexp(cost.max())[1])
-    if first.shape == second.shape and _contention(scaled) <= _CONTENDED:
-        rows, columns = lap.lapjvr(scaled, return_cost=False)
-        return math.fsum(cost[rows, columns]) / len(rows)
-    plan = _network_simplex(scaled)
+    cost, exponent = _scaled_costs(first, second, ground)
+    if first.shape == second.shape and _contention(cost) <= _CONTENDED:
+        rows, columns = lap.lapjvr(cost, return_cost=False)
+        return math.ldexp(math.fsum(cost[rows, columns]), exponent) / len(rows)
+    plan, _ = _network_simplex(cost)
     used = plan > 0
     if first.shape == second.shape and used.sum() == len(first):
-        return math.fsum(cost[used]) / len(first)
-    return math.fsum(plan[used] * cost[used])
+        return math.ldexp(math.fsum(cost[used]), exponent) / len(first)
+    return math.ldexp(math.fsum(plan[used] * cost[used]), exponent)
+
+
+def lower_bound(first: Matrix, second: Matrix, ground: GroundCost = "sqeuclidean") -> float:
+    """Bound `earth_movers_distance` from below, by a feasible solution of the dual problem.
+
+    The dual: largest mean of u plus mean of v with u_i + v_j <= cost_ij for all i and j. Any u
+    and v that obey this bound the cost of every plan; those of the optimum reach it.
+
+    Parameters
+    ----------
+    first, second, ground
+        As for `earth_movers_distance`.
+
+    Notes
+    -----
+    Where POT's u and v break an inequality by rounding, u is lowered until they do not.
+    """
+    cost, exponent = _scaled_costs(first, second, ground)
+    _, log = _network_simplex(cost)
+    u, v = np.asarray(log["u"]), np.asarray(log["v"])
+    excess = max(0.0, float((u[:, None] + v - cost).max()))
+    return math.ldexp(float(u.mean() + v.mean()) - excess, exponent)
+
+
+def _scaled_costs(first: Matrix, second: Matrix, ground: GroundCost) -> tuple[Matrix, int]:
+    """Costs between 0 and 1, and the power of two that they were divided by.
+
+    Solvers compare with absolute tolerances, and squared scores may be as small as 1e-20.
+    A power of two scales without rounding.
+    """
+    cost = cdist(first, second, ground)
+    largest = float(cost.max())
+    if not math.isfinite(largest):
+        raise AnalysisError(
+            "numbers too large to compare", expected="vectors whose distances are finite"
+        )
+    exponent = math.frexp(largest)[1]
+    scaled: Matrix = np.ldexp(cost, -exponent)
+    return scaled, exponent
 
 
 def _ordered(vectors: Matrix) -> Matrix:
@@ -132,36 +248,15 @@ def _contention(cost: Matrix) -> float:
     return 1 - np.unique(reduced.argmin(axis=1)).size / len(cost)
 
 
-def _network_simplex(cost: Matrix) -> Matrix:
+def _network_simplex(cost: Matrix) -> tuple[Matrix, dict[str, Any]]:
+    """Plan of the least cost, and POT's log, which holds the dual solution."""
     weights = [np.full(size, 1 / size) for size in cost.shape]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what POT warns of is in its log
-        plan, log = _pot().emd(*weights, cost, numItermax=_PIVOTS, log=True)
+        plan, log = load_pot().emd(*weights, cost, numItermax=_PIVOTS, log=True)
     if log["warning"] is not None:
         raise AnalysisError(
             f"the earth mover's distance was not found: {log['warning']}",
             where=f"sets of {cost.shape[0]} and {cost.shape[1]} neurons",
         )
-    return np.asarray(plan, dtype=np.float64)
-
-
-def _pot() -> ModuleType:
-    """Import POT without the array libraries that it would load because they are installed."""
-    if "ot" in sys.modules:
-        return sys.modules["ot"]
-    switches = {
-        f"POT_BACKEND_DISABLE_{library}": "1"
-        for library in ("PYTORCH", "JAX", "TENSORFLOW", "CUPY")
-    }
-    before = {name: os.environ.get(name) for name in switches}
-    os.environ.update(switches)
-    try:
-        import ot
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-    module: ModuleType = ot
-    return module
+    return np.asarray(plan, dtype=np.float64), log

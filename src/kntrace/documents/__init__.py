@@ -14,10 +14,11 @@ from kntrace.documents.explain import (
     nearest,
     nearest_path,
     one_name,
+    shown,
     validate,
 )
 from kntrace.documents.nodes import DataPath, Document
-from kntrace.documents.read import parse_document, read_document, read_text
+from kntrace.documents.read import each_line, parse_document, parse_json, read_document, read_text
 from kntrace.documents.write import write_yaml
 
 __all__ = [
@@ -27,14 +28,17 @@ __all__ = [
     "Entries",
     "Fault",
     "clean_text",
+    "each_line",
     "explain",
     "name_of_file",
     "nearest",
     "nearest_path",
     "one_name",
     "parse_document",
+    "parse_json",
     "read_document",
     "read_text",
+    "shown",
     "validate",
     "write_yaml",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +23,7 @@ __all__ = [
     "explain",
     "nearest",
     "one_name",
+    "shown",
     "validate",
 ]
 
@@ -30,10 +33,17 @@ Describe = Callable[[DataPath], tuple[str, str]]
 """Given a path, what lies there ("prompt 2 of 'Cat'") and what should ("a question")."""
 
 _SHOWN = 40
+# Comparing names takes time that grows with the square of their length.
+_LONGEST_NAME = 100
+_MOST_NAMES = 10_000
 
 # Line breaks and tabs may stand in a prompt. Other control characters, and halves of surrogate
 # pairs (which cannot be written to a file), got there by accident.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+_SHOW = reprlib.Repr()
+_SHOW.maxstring = _SHOW.maxother = _SHOW.maxlong = 80
 
 
 class Fault(ValueError):  # noqa: N818 - a finding; `explain` makes the error of it
@@ -69,7 +79,7 @@ class Entries(BaseModel):
             for key in value:
                 if key not in cls.model_fields:
                     raise Fault(
-                        f"unknown key {key!r}",
+                        f"unknown key {shown(key)}",
                         path=(key,),
                         expected=f"one of {', '.join(cls.model_fields)}",
                         fix=nearest(str(key), cls.model_fields),
@@ -106,9 +116,18 @@ def name_of_file(name: str, default: str) -> str:
     return " ".join(printable.split()) or default
 
 
+def shown(value: object) -> str:
+    """Show what a file holds where something else was expected: short, however large it is."""
+    return _SHOW.repr(value)
+
+
 def nearest(found: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """Return "Did you mean …?" with the known name that is closest, if one is close."""
-    by_lower = {name.lower(): name for name in known}
+    if len(found) > _LONGEST_NAME:
+        return None
+    by_lower = {
+        name.lower(): name for name in islice(known, _MOST_NAMES) if len(name) <= _LONGEST_NAME
+    }
     close = difflib.get_close_matches(found.lower(), by_lower, n=1, cutoff=cutoff)
     return f"Did you mean {by_lower[close[0]]!r}?" if close else None
 
@@ -116,7 +135,7 @@ def nearest(found: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | N
 def nearest_path(path: Path) -> str | None:
     """Return "Did you mean …?" with the file or folder beside `path` whose name is closest."""
     try:
-        names = [child.name for child in path.parent.iterdir()]
+        names = [child.name for child in islice(path.parent.iterdir(), _MOST_NAMES)]
     except (OSError, ValueError):
         return None
     close = difflib.get_close_matches(path.name, names, n=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,20 +18,24 @@ from kntrace.documents.explain import nearest_path
 from kntrace.documents.nodes import Document, Event, Limits, Scalar, compose
 from kntrace.errors import InputError
 
-__all__ = ["parse_document", "read_document", "read_text"]
+__all__ = ["each_line", "parse_document", "parse_json", "read_document", "read_text"]
 
 MAX_BYTES = 64 * 2**20
+_PIECE = 2**20
 
 # The YAML reader is written in Python: this many entries take it some seconds.
 _YAML_LIMITS = Limits(250_000, "Split the file, or write it as JSON, which is read much faster.")
-_JSON_LIMITS = Limits(5_000_000, "Split the file.")
+_JSON_LIMITS = Limits(1_000_000, "Split the file.")
+_MOST_YAML = 8 * 2**20
 
-_YAML_SUFFIXES = {".yaml", ".yml"}
+_INK = re.compile(r"\S")
+_LONG_LINE = 1000
 _TAG = "tag:yaml.org,2002:"
 _RESOLVER = VersionedResolver(version=(1, 2))
 # What YAML 1.2 allows in a file. Line ends, tabs and all that can be printed.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]|[^\s{}\[\]:,"]+')
+# Possessive, or a long text would be remembered character by character.
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\]]|[^\s{}\[\]:,"]++')
 
 
 def read_document(path: str | Path, error: type[InputError], *, what: str) -> Document:
@@ -59,8 +64,8 @@ def parse_document(
 ) -> Document:
     """Parse the text of a file that messages shall call `name`."""
     if suffix == ".json":
-        _check_json(text, name, error)
-    elif not _is_json(text):
+        parse_json(text, name, error)
+    elif not _is_json(text, name, error):
         _check_yaml_text(text, name, error)
         events = _yaml_events(text, name, error)
         return Document(name, compose(events, name, error, _YAML_LIMITS))
@@ -70,7 +75,10 @@ def parse_document(
 def _bytes(path: Path, error: type[InputError], what: str) -> bytes:
     try:
         with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+            content = b""
+            # Asked for all at once, room would be made for the largest file there may be.
+            while len(content) <= MAX_BYTES and (piece := file.read(_PIECE)):
+                content += piece
     except FileNotFoundError:
         raise error(
             f"there is no file {str(path)!r}", expected=what, fix=nearest_path(path)
@@ -108,23 +116,37 @@ def _decode(content: bytes, name: str, error: type[InputError]) -> str:
     return text.replace("\r\n", "\n")
 
 
+def each_line(text: str) -> Iterator[tuple[int, str]]:
+    """Walk through the lines that are not blank, with their numbers from 1 on.
+
+    Blank ones cost next to nothing, and no list of the lines is made.
+    """
+    start, number = 0, 1
+    while (ink := _INK.search(text, start)) is not None:
+        number += text.count("\n", start, ink.start())
+        begin = max(start, text.rfind("\n", start, ink.start()) + 1)
+        end = text.find("\n", ink.start())
+        if end < 0:
+            yield number, text[begin:]
+            return
+        yield number, text[begin:end]
+        start, number = end + 1, number + 1
+
+
 # JSON
 
 
-def _is_json(text: str) -> bool:
-    """Say whether a file that need not be JSON is JSON."""
-    if not text.lstrip().startswith(("{", "[")):
-        return False
-    try:
-        json.loads(text, parse_int=len, parse_float=len)
-    except (ValueError, RecursionError):
-        return False
-    return True
+def parse_json(text: str, name: str, error: type[InputError]) -> Any:
+    """Parse JSON that may come from a stranger, whatever is at its root.
 
-
-def _check_json(text: str, name: str, error: type[InputError]) -> None:
+    Raises
+    ------
+    error
+        If it is no JSON, is nested too deeply, or has more than a million entries.
+    """
+    _refuse_many(text, name, error)
     try:
-        json.loads(text, parse_int=len, parse_float=len)
+        return json.loads(text)
     except json.JSONDecodeError as failure:
         start = text.lstrip()[:1]
         problem = failure.msg[:1].lower() + failure.msg[1:].removesuffix(" at")
@@ -135,8 +157,33 @@ def _check_json(text: str, name: str, error: type[InputError]) -> None:
             if start not in ("{", "[", "")
             else None,
         ) from None
+    except ValueError:
+        # A whole number of thousands of digits, which would take long to read.
+        return json.loads(text, parse_int=float)
     except RecursionError:
         raise error("brackets are nested too deeply", where=name) from None
+
+
+def _is_json(text: str, name: str, error: type[InputError]) -> bool:
+    """Say whether a file that need not be JSON is JSON."""
+    if not text.lstrip().startswith(("{", "[")):
+        return False
+    _refuse_many(text, name, error)
+    try:
+        json.loads(text, parse_int=len, parse_float=len)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _refuse_many(text: str, name: str, error: type[InputError]) -> None:
+    """Refuse JSON of too many entries before an object is made of each."""
+    most, fix = _JSON_LIMITS
+    # There are no more entries than signs that part or open them, which are fast to count.
+    if sum(map(text.count, ",[{")) < most // 2:
+        return
+    if next(islice(_JSON_TOKEN.finditer(text), most, None), None) is not None:
+        raise error(f"the file has more than {most:,} entries", where=name, fix=fix)
 
 
 def _json_events(text: str) -> Iterator[Event]:
@@ -175,9 +222,9 @@ def _check_yaml_text(text: str, name: str, error: type[InputError]) -> None:
             expected="text",
             fix="Remove it, or write it as an escape in double quotes.",
         )
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in each_line(text):
         content = line.strip()
-        if not content or content.startswith(("#", "---", "%")):
+        if content.startswith(("#", "---", "%")):
             continue
         if ":" not in line and content[0] not in "{?&!":
             raise error(
@@ -185,8 +232,15 @@ def _check_yaml_text(text: str, name: str, error: type[InputError]) -> None:
                 where=f"{name}:{number}",
                 expected="lines of the form `key: …`",
             )
-        return
-    raise error("the file is empty", where=f"{name}:1", expected="lines of the form `key: …`")
+        break
+    else:
+        raise error("the file is empty", where=f"{name}:1", expected="lines of the form `key: …`")
+    if len(text) > _MOST_YAML:
+        raise error(
+            f"the file is YAML of more than {_MOST_YAML // 2**20} MB",
+            where=name,
+            fix=_YAML_LIMITS.fix,
+        )
 
 
 def _yaml_events(text: str, name: str, error: type[InputError]) -> Iterator[Event]:
@@ -213,6 +267,11 @@ def _yaml_events(text: str, name: str, error: type[InputError]) -> Iterator[Even
         raise _yaml_failure(failure, text, name, error) from None
     except RecursionError:
         raise error("brackets or indents are nested too deeply", where=name) from None
+    except InputError:
+        raise
+    except Exception as failure:
+        # The YAML reader meets some escapes of characters that do not exist with Python's errors.
+        raise error(f"not valid YAML: {failure}", where=name) from None
 
 
 def _yaml_scalar(event: Any, where: str, error: type[InputError]) -> Event:
@@ -273,11 +332,11 @@ def _yaml_failure(failure: YAMLError, text: str, name: str, error: type[InputErr
     if failure.context_mark is not None and "end of stream" in str(failure.problem):
         mark = failure.context_mark  # where what never ends begins
     line = 1 if mark is None else mark.line + 1
-    lines = text.split("\n")
+    lines = {n: content for n, content in each_line(text) if n in (line, line - 1)}
     # A tab may have been read on with the line before it, and the fault be noticed after it.
     # In braces, tabs are allowed.
     for number in (line, line - 1) if not text.lstrip().startswith("{") else ():
-        if 0 < number <= len(lines) and re.match(r" *\t\s*\S", lines[number - 1]):
+        if re.match(r" *\t\s*\S", lines.get(number, "")):
             return error(
                 "the line is indented with a tab",
                 where=f"{name}:{number}",
@@ -288,7 +347,7 @@ def _yaml_failure(failure: YAMLError, text: str, name: str, error: type[InputErr
     return error(
         f"not valid YAML: {', '.join(parts)}",
         where=f"{name}:{line}",
-        fix=_yaml_advice(parts, lines[line - 1] if line <= len(lines) else ""),
+        fix=_yaml_advice(parts, lines.get(line, "")[:_LONG_LINE]),
     )
 
 

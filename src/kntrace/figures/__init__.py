@@ -10,13 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kntrace.analysis import Analysis
 from kntrace.archive.folder import write_failure
+from kntrace.effects import Ablation
 from kntrace.errors import SettingsError
 from kntrace.figures.base import Drawing
 from kntrace.figures.contrast_map import ContrastMap
 from kntrace.figures.distances import DistanceMap
+from kntrace.figures.dose import DoseCurves
 from kntrace.figures.forest import Forest
 from kntrace.figures.formation import Formation
 from kntrace.figures.neuron_overlap import NeuronOverlap
@@ -25,15 +28,18 @@ from kntrace.figures.style import FORMATS, render
 from kntrace.progress import Progress, silent
 
 __all__ = [
+    "DOSE",
     "FIGURES",
     "FORMATS",
     "ContrastMap",
     "DistanceMap",
+    "DoseCurves",
     "Drawing",
     "Forest",
     "Formation",
     "NeuronOverlap",
     "ProbabilityCurves",
+    "draw_ablation",
     "draw_all",
     "render",
 ]
@@ -67,6 +73,9 @@ _KNOWN: tuple[Drawing, ...] = (
     Formation(),
 )
 FIGURES: dict[str, Drawing] = {drawing.name: drawing for drawing in _KNOWN}
+
+DOSE = DoseCurves()
+"""The figure of an ablation, which is no part of an analysis."""
 
 
 def draw_all(
@@ -108,10 +117,7 @@ def draw_all(
     -----
     Cost: about 5 s for 38 words in two formats.
     """
-    formats = (formats,) if isinstance(formats, str) else tuple(dict.fromkeys(formats))
-    for form in formats:
-        if form not in FORMATS:
-            raise SettingsError(f"format {form!r}", expected=f"one of {', '.join(FORMATS)}")
+    formats = _known_formats(formats)
     folder = Path(folder)
     written = []
     try:
@@ -122,13 +128,48 @@ def draw_all(
                 for form in FORMATS:
                     (folder / f"{name}.{form}").unlink(missing_ok=True)
                 continue
-            figure = drawing.draw(drawing.prepare(analysis))
-            for form in formats:
-                written.append(folder / f"{name}.{form}")
-                _write(written[-1], render(figure, form))
+            written += _draw(drawing, analysis, folder, formats)
     except OSError as error:
         raise write_failure(folder, error) from error
     progress("figures", len(FIGURES), len(FIGURES))
+    return written
+
+
+def draw_ablation(
+    ablation: Ablation, folder: str | Path, *, formats: Sequence[str] = ("png", "pdf")
+) -> list[Path]:
+    """Draw the dose curves of an ablation; see `draw_all`.
+
+    Raises
+    ------
+    SettingsError
+        If a format is unknown.
+    RunError
+        If a file cannot be written.
+    """
+    formats, folder = _known_formats(formats), Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _draw(DOSE, ablation, folder, formats)
+    except OSError as error:
+        raise write_failure(folder, error) from error
+
+
+def _known_formats(formats: Sequence[str]) -> tuple[str, ...]:
+    formats = (formats,) if isinstance(formats, str) else tuple(dict.fromkeys(formats))
+    for form in formats:
+        if form not in FORMATS:
+            raise SettingsError(f"format {form!r}", expected=f"one of {', '.join(FORMATS)}")
+    return formats
+
+
+def _draw(
+    drawing: Drawing | DoseCurves, subject: Any, folder: Path, formats: Sequence[str]
+) -> list[Path]:
+    figure = drawing.draw(drawing.prepare(subject))
+    written = [folder / f"{drawing.name}.{form}" for form in formats]
+    for path, form in zip(written, formats, strict=True):
+        _write(path, render(figure, form))
     return written
 
 

@@ -14,8 +14,6 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from kntrace.analysis import Analysis
-from kntrace.distance import regress_out
-from kntrace.figures.chance import auc_bands
 from kntrace.figures.labels import fitted
 from kntrace.figures.style import (
     COLUMN,
@@ -74,28 +72,12 @@ class Forest:
             out) or verdict (the adjusted AUC of a wording); `auc`; `low`, `high`: middle 95 %
             under permuted labels, or the 90 % interval of a verdict; `p`, one-sided.
         """
-        matrices = dict(analysis.distances)
-        baseline = matrices.get(_BASELINE)
-        corrected = {}
-        if baseline is not None:
-            corrected = {
-                name: regress_out(matrix, baseline)
-                for name, matrix in matrices.items()
-                if name != _BASELINE
-            }
-        bands = auc_bands(
-            {**matrices, **{f"{name} | {_BASELINE}": found for name, found in corrected.items()}},
-            analysis.groups,
-            permutations=analysis.permutations,
-            seed=analysis.seed,
-        )
         rows: list[tuple[object, ...]] = []
-        for name in sorted(matrices, key=lambda name: name != _BASELINE):
+        for name in sorted(analysis.distances, key=lambda name: name != _BASELINE):
             kind = "baseline" if name == _BASELINE else "plain"
-            rows.append((name, kind, *bands[name], _p(analysis, name)))
-            if name in corrected:
-                full = f"{name} | {_BASELINE}"
-                rows.append((name, "corrected", *bands[full], _p(analysis, full)))
+            rows.append((name, kind, *_mark(analysis, name)))
+            if f"{name} | {_BASELINE}" in analysis.contrasts:
+                rows.append((name, "corrected", *_mark(analysis, f"{name} | {_BASELINE}")))
         for wording, found in analysis.verdicts.items():
             rows.append((wording, "verdict", found.adjusted_auc, found.low, found.high, found.p))
         columns = ["distance", "kind", "auc", "low", "high", "p"]
@@ -131,8 +113,9 @@ class Forest:
         return f"Area under the curve, 0.5 being nothing: {'; '.join(parts)}."
 
 
-def _p(analysis: Analysis, name: str) -> float:
-    return float(analysis.contrasts[name].overall["p"]) if name in analysis.contrasts else np.nan
+def _mark(analysis: Analysis, name: str) -> tuple[float, float, float, float]:
+    found = analysis.contrasts[name].overall
+    return found["auc"], found["auc_chance_low"], found["auc_chance_high"], found["p"]
 
 
 def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:

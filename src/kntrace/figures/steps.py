@@ -69,6 +69,14 @@ class StepAxis:
         first, last = 2 * drawn[0] - middle[0], 2 * drawn[-1] - middle[-1]
         return back(np.array([first, *middle, last]))
 
+    @property
+    def drawn(self) -> _Floats:
+        """(checkpoint,) where the checkpoints lie along the axis as drawn, from 0 to 1."""
+        there, _ = self._functions()
+        drawn = there(self.places)
+        span = float(drawn[-1] - drawn[0])
+        return (drawn - drawn[0]) / span if span else np.full(drawn.size, 0.5)
+
     def apply(self, ax: Axes, width: float, *, cells: bool = False, label: bool = True) -> None:
         """Scale and label the x axis of `ax`.
 

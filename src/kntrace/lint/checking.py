@@ -27,6 +27,7 @@ def check_study(
     answer_tokens: str = "error",
     answers: bool = False,
     top: int = 10,
+    allow_bin: bool = False,
     progress: Progress = silent,
 ) -> Checked:
     """Look for what would make a run fail or mislead, before an hour is spent on it.
@@ -46,6 +47,8 @@ def check_study(
         Also load that checkpoint's weights and ask it every prompt.
     top
         A word counts as known if its answer is among this many likeliest tokens.
+    allow_bin
+        Read weights that are there only as pickles: their tensors, and no programs.
 
     Raises
     ------
@@ -81,7 +84,7 @@ def check_study(
         from kntrace.lint.answers import answer_all
         from kntrace.models.load import load_checkpoint
 
-        model = load_checkpoint(last).model
+        model = load_checkpoint(last, allow_bin=allow_bin).model
         found += _apply(
             "model", ModelView(study, answer_all(model, tokens.read, progress=progress), top)
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kntrace.lint import model_rules, study_rules, token_rules
+from kntrace.lint import endings, model_rules, study_rules, token_rules
 from kntrace.lint.finding import Rule
 
 __all__ = ["RULES"]
@@ -20,6 +20,7 @@ RULES: tuple[Rule, ...] = (
     Rule("K110", "warning", "study", study_rules.too_few_words),
     Rule("K111", "warning", "study", study_rules.unbalanced_prompts),
     Rule("K112", "warning", "study", study_rules.blank_at_the_joint),
+    Rule("K113", "warning", "study", endings.endings_tell_groups),
     Rule("K201", "error", "tokens", token_rules.cannot_be_read),
     Rule("K202", "error", "tokens", token_rules.answer_of_several_tokens),
     Rule("K203", "warning", "tokens", token_rules.apart_unlike_together),

@@ -21,6 +21,7 @@ __all__ = [
     "prompt_of_two_words",
     "prompt_twice",
     "same_answer",
+    "spaced",
     "too_few_words",
     "unbalanced_prompts",
     "unreadable",
@@ -195,7 +196,7 @@ def blank_at_the_joint(view: StudyView) -> Iterator[Remark]:
             prompt=wrong[0],
             fix="Remove the blank, or choose the answer form `as_follows`.",
         )
-    if form == "no_space" and (wrong := [prompt for prompt in ends[False] if _spaced(prompt)]):
+    if form == "no_space" and (wrong := [prompt for prompt in ends[False] if spaced(prompt)]):
         yield Remark(
             f"{len(wrong)} prompts end without a blank, and the answer form `no_space` adds none",
             prompt=wrong[0],
@@ -212,14 +213,14 @@ def _as_a_word(answer: str) -> re.Pattern[str]:
     """Match the answer as a word of its own; anywhere, in scripts written without spaces."""
     word = answer.strip()
     whole = re.escape(word)
-    if _spaced(word):
+    if spaced(word):
         before = r"(?<!\w)" if re.match(r"\w", word) else ""
         after = r"(?!\w)" if re.search(r"\w$", word) else ""
         whole = before + whole + after
     return re.compile(whole, re.IGNORECASE)
 
 
-def _spaced(text: str) -> bool:
+def spaced(text: str) -> bool:
     """Whether the last letter belongs to a script that puts spaces between words."""
     unspaced = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "YI ")
     letters = [char for char in text if char.isalnum()]

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from huggingface_hub import constants, try_to_load_from_cache
-from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from kntrace.audit import HARMLESS, CheckpointPrint, TensorPrint, fold, print_tensor, read_papers
 from kntrace.errors import KntraceError, ModelError, SettingsError, SuiteError
 from kntrace.models.feedforward import reads_both_ways
 from kntrace.models.gguf import check_packages, quiet_unpacking, refuse_unread, unpacking
-from kntrace.suite import Checkpoint
+from kntrace.suite import Checkpoint, fetch, format_in, refuse_format
+from kntrace.suite.cache import snapshot
 
 __all__ = ["DTYPES", "LoadedCheckpoint", "fingerprint", "load_checkpoint", "load_tokenizer"]
 
@@ -31,18 +32,6 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
     "tf32": torch.float32,
-}
-
-# Entries of a configuration that may differ between checkpoints of one run.
-_INCIDENTAL = {
-    "_name_or_path",
-    "_model_name_or_path",
-    "_commit_hash",
-    "architectures",
-    "dtype",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
 }
 
 
@@ -56,8 +45,8 @@ class LoadedCheckpoint:
         Where it came from.
     model, tokenizer
         The Hugging Face objects; the model is in evaluation mode.
-    tensor_hashes
-        SHA-256 (hex) of each tensor in the model's state, by name.
+    prints
+        What tells each tensor in the model's state apart, by name.
     fingerprint
         One SHA-256 (hex) of all of them: equal for equal weights, wherever they lie.
     architecture
@@ -69,7 +58,7 @@ class LoadedCheckpoint:
     checkpoint: Checkpoint
     model: Any = field(repr=False)
     tokenizer: Any = field(repr=False)
-    tensor_hashes: dict[str, str] = field(repr=False)
+    prints: dict[str, TensorPrint] = field(repr=False)
     fingerprint: str
     architecture: dict[str, Any] = field(repr=False)
     commit: str | None
@@ -77,6 +66,24 @@ class LoadedCheckpoint:
     def round_to(self, dtype: str) -> None:
         """Bring the weights to a coarser format of `DTYPES`; they are loaded in float32."""
         self.model.to(DTYPES[dtype])
+
+    def printed(self, place: int) -> CheckpointPrint:
+        """What tells it apart, as the checkpoint at this place of its suite."""
+        return CheckpointPrint(
+            self.checkpoint.label,
+            place,
+            self.prints,
+            whole=self.fingerprint,
+            complete=True,
+            **({} if self._folder is None else read_papers(self._folder)),
+        )
+
+    @property
+    def _folder(self) -> Path | None:
+        """Where its files lie; None for a GGUF file, which is one, or if that is not known."""
+        if self.checkpoint.revision is None:
+            return None if self.checkpoint.gguf else Path(self.checkpoint.source)
+        return None if self.commit is None else snapshot(self.checkpoint.source, self.commit)
 
     def check_architecture(self, expected: dict[str, Any] | None) -> None:
         """Raise `ModelError` if another checkpoint's `architecture` differs from this one's."""
@@ -97,9 +104,15 @@ class LoadedCheckpoint:
 
 
 def load_checkpoint(
-    checkpoint: Checkpoint, *, device: str = "cpu", dtype: str = "float32"
+    checkpoint: Checkpoint,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    allow_bin: bool = False,
 ) -> LoadedCheckpoint:
     """Load model and tokenizer of one revision, and hash every tensor.
+
+    What lies on the hub is fetched first, all of one commit, and read from the cache's folder.
 
     The quantised tensors of a GGUF file are unpacked: what is computed with are the numbers
     that they stand for.
@@ -112,13 +125,19 @@ def load_checkpoint(
         One of `DTYPES`, whatever format the checkpoint was saved in (Pythia's is float16,
         which a CPU computes slowly and coarsely). Formats coarser than float32 are loaded as
         float32; `LoadedCheckpoint.round_to` brings them down.
+    allow_bin
+        Read weights that are there only as pickles (`pytorch_model.bin`): their tensors, and
+        no programs.
 
     Raises
     ------
     SuiteError
-        If the folder, file, repository or revision is absent, unreadable or gated, if weights
+        If the folder, file, repository or revision is absent, unreadable or gated, if the
+        weights are pickles, or of no format that is read, if weights
         are missing (a head tied to the embeddings excepted), or if some are not finite; for a
         GGUF file also if the packages that read it are not installed.
+    HubError
+        If the hub cannot be reached.
     SettingsError
         If device or dtype are not to be had.
     """
@@ -129,9 +148,10 @@ def load_checkpoint(
     where = f"checkpoint {checkpoint.label}"
     # Weights are hashed, and their rounding measured, before they are rounded.
     wide = torch.float64 if dtype == "float64" else torch.float32
-    source, options = _source(checkpoint, where)
+    here = _here(checkpoint, where, allow_bin=allow_bin)
     bar = quiet_unpacking() if checkpoint.gguf else nullcontext()
-    config, tokenizer = load_tokenizer(checkpoint)
+    config, tokenizer = _load_words(checkpoint, here)
+    source, options = here
     if config.is_encoder_decoder:
         raise ModelError(
             "an encoder-decoder model: its answer depends on two stacks of neurons",
@@ -141,6 +161,9 @@ def load_checkpoint(
     with _quiet(), bar, _explained(where, checkpoint):
         if checkpoint.gguf:
             options |= unpacking()
+        else:
+            # Left to choose, transformers asks the hub to convert what is not safetensors.
+            options |= {"use_safetensors": None if allow_bin else True, "weights_only": True}
         kind = AutoModelForMaskedLM if reads_both_ways(config) else AutoModelForCausalLM
         model, report = kind.from_pretrained(
             source, dtype=wide, output_loading_info=True, **options
@@ -148,17 +171,15 @@ def load_checkpoint(
     _check_complete(report, where)
     if checkpoint.gguf:
         refuse_unread(Path(checkpoint.source), model, where)
-    hashes = {
-        name: _hash_tensor(name, tensor, where) for name, tensor in model.state_dict().items()
-    }
+    prints = {name: _print(name, tensor, where) for name, tensor in model.state_dict().items()}
     return LoadedCheckpoint(
         checkpoint,
         model.eval().to(torch_device),
         tokenizer,
-        hashes,
-        fingerprint(hashes),
+        prints,
+        fingerprint({name: one.hash for name, one in prints.items()}),
         _architecture(config),
-        _commit(checkpoint),
+        None if checkpoint.revision is None else Path(source).name,
     )
 
 
@@ -171,24 +192,37 @@ def load_tokenizer(checkpoint: Checkpoint) -> tuple[Any, Any]:
         If the folder, file, repository or revision is absent, unreadable or gated.
     """
     where = f"checkpoint {checkpoint.label}"
-    source, options = _source(checkpoint, where)
+    return _load_words(checkpoint, _here(checkpoint, where, weights=False))
+
+
+def _load_words(checkpoint: Checkpoint, here: tuple[str, dict[str, Any]]) -> tuple[Any, Any]:
+    source, options = here
     bar = quiet_unpacking() if checkpoint.gguf else nullcontext()
-    with _quiet(), bar, _explained(where, checkpoint):
+    with _quiet(), bar, _explained(f"checkpoint {checkpoint.label}", checkpoint):
         config = AutoConfig.from_pretrained(source, **options)
         return config, AutoTokenizer.from_pretrained(source, **options)
 
 
-def _source(checkpoint: Checkpoint, where: str) -> tuple[str, dict[str, Any]]:
-    """What `from_pretrained` is to be given, and with which options."""
+def _here(
+    checkpoint: Checkpoint, where: str, *, weights: bool = True, allow_bin: bool = False
+) -> tuple[str, dict[str, Any]]:
+    """What `from_pretrained` is to be given, always a folder, and with which options.
+
+    Given the id of a repository it would ask the hub for more than it is told to load, and of
+    whatever commit the revision means at that moment.
+    """
     options: dict[str, Any] = {"trust_remote_code": False}
     if checkpoint.revision is not None:
-        return checkpoint.source, options | {"revision": checkpoint.revision}
-    path = Path(checkpoint.source)
+        path = fetch(checkpoint, weights=weights, allow_bin=allow_bin)
+    else:
+        path = Path(checkpoint.source)
     if not checkpoint.gguf:
         if not (path / "config.json").is_file():
             raise SuiteError(
                 f"no config.json in {path}", where=where, expected="a Hugging Face model folder"
             )
+        if weights and format_in(path) == "bin":
+            refuse_format(checkpoint, "bin", allow_bin=allow_bin)
         return str(path), options
     if not path.is_file():
         raise SuiteError(f"there is no file {path}", where=where, expected="a GGUF file")
@@ -196,29 +230,15 @@ def _source(checkpoint: Checkpoint, where: str) -> tuple[str, dict[str, Any]]:
     return str(path.parent), options | {"gguf_file": path.name}
 
 
-def _commit(checkpoint: Checkpoint) -> str | None:
-    """The commit that a revision meant when it was loaded, by where the cache keeps its files."""
-    if checkpoint.revision is None:
-        return None
-    kept = try_to_load_from_cache(
-        checkpoint.source,
-        "config.json",
-        revision=checkpoint.revision,
-        cache_dir=constants.HF_HUB_CACHE,
-    )
-    return Path(kept).parent.name if isinstance(kept, str) else None
-
-
 def _architecture(config: Any) -> dict[str, Any]:
     """The configuration without what says nothing of how the model computes."""
     plain: dict[str, Any] = json.loads(json.dumps(config.to_dict(), default=str))
-    return {name: value for name, value in plain.items() if name not in _INCIDENTAL}
+    return {name: value for name, value in plain.items() if name not in HARMLESS}
 
 
 def fingerprint(tensor_hashes: dict[str, str]) -> str:
     """Fold the hashes of a model's tensors into one, whatever order they come in."""
-    canonical = json.dumps(tensor_hashes, sort_keys=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return fold(tensor_hashes)
 
 
 def _device(name: str) -> torch.device:
@@ -245,17 +265,19 @@ def _refuse_format(device: torch.device, dtype: str) -> None:
         raise SettingsError("dtype float64 on mps, which has none", expected="float32")
 
 
-def _hash_tensor(name: str, tensor: Tensor, where: str) -> str:
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+def _print(name: str, tensor: Tensor, where: str) -> TensorPrint:
+    flat = tensor.detach().cpu().contiguous().view(-1)
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if not hasattr(np, dtype):  # formats that numpy has nothing like: by their bytes
+        flat = flat.view(torch.uint8)
+    print_ = print_tensor([flat.numpy()], tuple(tensor.shape), dtype)
+    if print_.not_finite:
         raise SuiteError(
             f"the weights {name} hold values that are not finite",
             where=where,
             fix="Take this checkpoint out of the suite, or load it in the format it was saved in.",
         )
-    flat = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
-    digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-    digest.update(flat.numpy().data)
-    return digest.hexdigest()
+    return print_
 
 
 def _check_complete(report: dict[str, Any], where: str) -> None:
@@ -283,13 +305,13 @@ def _explained(where: str, checkpoint: Checkpoint) -> Iterator[None]:
         place += f" at revision {checkpoint.revision}"
     try:
         yield
-    except GatedRepoError:
-        fix = "Accept its licence on the hub and log in with `hf auth login`."
-        raise SuiteError(f"{place} is gated", where=where, fix=fix) from None
-    except RevisionNotFoundError:
-        raise SuiteError(f"{place}: no such revision", where=where) from None
-    except RepositoryNotFoundError:
-        raise SuiteError(f"{place}: no such repository", where=where) from None
+    except pickle.UnpicklingError:
+        raise SuiteError(
+            f"the .bin files of {place} hold more than tensors, or are damaged",
+            where=where,
+            expected="weights and nothing else",
+            fix="Take the checkpoint in safetensors: programs in weights are never run.",
+        ) from None
     except (OSError, ValueError, SafetensorError, json.JSONDecodeError, KeyError) as error:
         raise _unreadable(place, error, where) from error
     except RuntimeError as error:

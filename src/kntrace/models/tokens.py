@@ -14,7 +14,7 @@ from typing import Any, get_args
 from kntrace.errors import ModelError, SettingsError
 from kntrace.study import AnswerForm
 
-__all__ = ["ANSWER_FORMS", "AnswerForm", "Encoded", "encode"]
+__all__ = ["ANSWER_FORMS", "AnswerForm", "Encoded", "encode", "prompt_ids"]
 
 ANSWER_FORMS: tuple[AnswerForm, ...] = get_args(AnswerForm)
 
@@ -41,12 +41,15 @@ class Encoded:
         Where in `ids` the mask stands; None where the answer follows the prompt.
     alternatives
         First tokens of other answers, against which this one is held.
+    text
+        The prompt as it was written, where the model is to write on after it; "" otherwise.
     """
 
     ids: tuple[int, ...]
     answer: tuple[int, ...]
     mask: int | None = None
     alternatives: tuple[int, ...] = ()
+    text: str = ""
 
     @property
     def position(self) -> int:
@@ -116,7 +119,7 @@ def encode(
 def _after(tokenizer: Any, prompt: str, answer: str, form: str) -> Encoded:
     if form == "as_follows":
         return _together(tokenizer, prompt, answer)
-    return Encoded(_with_prefix(tokenizer, prompt), _alone(tokenizer, answer, form))
+    return Encoded(prompt_ids(tokenizer, prompt), _alone(tokenizer, answer, form))
 
 
 def _alone(tokenizer: Any, answer: str, form: str) -> tuple[int, ...]:
@@ -171,8 +174,8 @@ def _together(tokenizer: Any, prompt: str, answer: str) -> Encoded:
         joint = " "
     # Several blanks would be a token of their own; running text has one.
     joint = " " if joint.strip("\t \u00a0") == "" and joint else joint
-    ids = _with_prefix(tokenizer, head)
-    whole = _with_prefix(tokenizer, head + joint + word)
+    ids = prompt_ids(tokenizer, head)
+    whole = prompt_ids(tokenizer, head + joint + word)
     if whole[: len(ids)] != ids or len(whole) == len(ids):
         raise ModelError(
             f"the answer {answer!r} melts into the prompt's last token when the two are "
@@ -192,7 +195,7 @@ def _plain(tokenizer: Any, text: str) -> tuple[int, ...]:
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _with_prefix(tokenizer: Any, text: str) -> tuple[int, ...]:
+def prompt_ids(tokenizer: Any, text: str) -> tuple[int, ...]:
     """Ids of `text` with the special tokens the tokenizer puts before it, but none after it."""
     ids = tuple(tokenizer(text)["input_ids"])
     plain = _plain(tokenizer, text)

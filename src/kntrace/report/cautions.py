@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kntrace.analysis import Analysis
-from kntrace.archive import Convergence, Run, convergence
+from kntrace.archive import Convergence, Run, audit_run, convergence
+from kntrace.report.known import unknown_words
 from kntrace.report.tables import p_value, per_cent, share
 
 __all__ = ["Caution", "cautions"]
@@ -22,6 +22,21 @@ _GAP, _GAPS_ALLOWED = 0.01, 0.01
 _NAMED = 12
 # Blocks whose scores are read to say how much the gaps matter, whatever the size of the run.
 _LOOKED_AT = 200
+
+# Titles by the kind of what an audit of the checkpoints found.
+_AUDITED = {
+    "repeated": "Some checkpoints are the same.",
+    "shared": "Some checkpoints hold weights of another one.",
+    "untrained": "Some weights are the same in all checkpoints.",
+    "missing": "Weights are missing.",
+    "unexpected": "Some checkpoints hold weights that others have not.",
+    "not-finite": "Some weights are not finite.",
+    "shape": "Weights change their shape.",
+    "dtype": "Checkpoints were saved in different formats.",
+    "order": "Some checkpoints may be mislabelled.",
+    "config": "The configuration changes along the series.",
+    "tokenizer": "The tokenizer changes along the series.",
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +56,7 @@ def cautions(run: Run, analysis: Analysis) -> list[Caution]:
         *_paper_finds_nothing(analysis),
         *_gaps(run),
         *_not_converged(run),
-        *_same_weights(run),
+        *_audit(run),
         *_no_steps(run),
     ]
     notes = [*analysis.notes, *(n for item in analysis.contrasts.values() for n in item.notes)]
@@ -67,16 +82,12 @@ def _learning_time(analysis: Analysis) -> list[Caution]:
 
 
 def _not_known(run: Run, analysis: Analysis) -> list[Caution]:
-    scores = run.scores
-    mine = np.flatnonzero(scores["wording"].values == analysis.wording)
-    last = scores["rank"].isel(checkpoint=-1, prompt=mine).transpose("word", "prompt").values
-    right = (last == 0).sum(axis=1) / np.maximum((last >= 0).sum(axis=1), 1)
-    unknown = [str(word) for word in scores["word"].values[right < 0.5]]
+    unknown = unknown_words(run, analysis)
     if not unknown:
         return []
     return [
         Caution(
-            f"The model does not know {len(unknown)} of {len(right)} words.",
+            f"The model does not know {len(unknown)} of {run.scores.sizes['word']} words.",
             "At the last checkpoint it does not put them first in most of their prompts: "
             f"{_listed(unknown)}. What is called their knowledge neurons is not of knowledge.",
         )
@@ -170,20 +181,12 @@ def _how_far(run: Run, paths: Convergence) -> str:
     )
 
 
-def _same_weights(run: Run) -> list[Caution]:
-    labels = defaultdict(list)
-    for place, checkpoint in enumerate(run.suite):
-        fingerprint = run.fingerprint(place)
-        if fingerprint is not None:
-            labels[fingerprint].append(checkpoint.label)
+def _audit(run: Run) -> list[Caution]:
+    """Say what is wrong with the checkpoints' weights; notes are left to `kntrace status`."""
     return [
-        Caution(
-            "Some checkpoints are the same.",
-            f"{_listed(same)} hold equal weights, bit for bit: either the suite is mislabelled "
-            "or these checkpoints were saved twice.",
-        )
-        for same in labels.values()
-        if len(same) > 1
+        Caution(_AUDITED.get(finding.kind, "The checkpoints are odd."), finding.says)
+        for finding in audit_run(run)
+        if finding.severity != "note"
     ]
 
 

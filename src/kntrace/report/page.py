@@ -9,15 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 from PIL import Image
 
 from kntrace.analysis import Analysis
 from kntrace.archive import Run
 from kntrace.archive.folder import write_failure, write_text
 from kntrace.errors import AnalysisError
-from kntrace.figures import FIGURES, Drawing, render
+from kntrace.figures import (
+    DOSE,
+    FIGURES,
+    ContrastMap,
+    DistanceMap,
+    DoseCurves,
+    Drawing,
+    render,
+)
 from kntrace.report import prose, provenance, tables
+from kntrace.report.causes import causes
 from kntrace.report.cautions import cautions
+from kntrace.report.explore import explorer
+from kntrace.report.references import BIBTEX, REFERENCES
+from kntrace.report.script import policy, script
 from kntrace.verdict import VerdictRule
 
 __all__ = ["write_report"]
@@ -38,7 +51,7 @@ _SECTIONS = {
 
 @dataclass(frozen=True)
 class _Picture:
-    """A figure as the page shows it."""
+    """A figure as the page shows it; `map` and `view` where the page's script can show it too."""
 
     name: str
     title: str
@@ -47,6 +60,8 @@ class _Picture:
     source: str
     width: int
     height: int
+    map: str = ""
+    view: str = ""
 
 
 def write_report(run: Run, analysis: Analysis, out: str | Path | None = None) -> Path:
@@ -105,6 +120,8 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters["tied"] = prose.tied
+    # What is not a number has no name in JSON, and must not get into the page.
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment
 
 
@@ -119,8 +136,11 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
         section: [pictures[name] for name in names if name in pictures]
         for section, names in _SECTIONS.items()
     }
+    sections["causes"] = []
     sections["more"] = [picture for name, picture in pictures.items() if name not in placed]
-    rule = VerdictRule()
+    rule, found = VerdictRule(), causes(run)
+    if found is not None and found.ablation is not None:
+        sections["causes"] = [_picture(DOSE, found.ablation)]
     return {
         "study": run.study,
         "suite": run.suite,
@@ -129,7 +149,7 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
         "answer": analysis.verdict.answer,
         "headline": prose.HEADLINES[analysis.verdict.answer],
         "reason": prose.sentence(analysis.verdict.reason),
-        "facts": prose.facts(analysis.verdict),
+        "facts": prose.facts(analysis.verdict, rule),
         "meaning": prose.meaning(analysis.verdict),
         "cautions": cautions(run, analysis),
         "limits": rule.limits,
@@ -142,19 +162,29 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
             for name, found in analysis.contrasts.items()
             if name in analysis.distances
         },
+        "matrix_tests": tables.matrix_tests(analysis),
         "overlap": tables.overlap(analysis),
+        "causes": found,
+        "overlap_by_layer": tables.overlap_by_layer(analysis),
+        "early": tables.early(analysis),
+        "times": prose.times(analysis.times),
+        "noise": prose.noise(analysis),
         "words": tables.words(analysis),
         "methods": prose.methods(run, analysis),
-        "references": prose.REFERENCES,
+        "references": REFERENCES,
+        "bibtex": BIBTEX,
         "record": provenance.record(run, analysis),
         "checkpoints": provenance.checkpoints(run),
         "prompts": provenance.prompts(run),
         "sections": sections,
+        "findings": explorer(run, analysis),
+        "script": Markup(script()),  # ours, and nothing of the study's
+        "policy": policy(),
     }
 
 
-def _picture(drawing: Drawing, analysis: Analysis) -> _Picture:
-    table = drawing.prepare(analysis)
+def _picture(drawing: Drawing | DoseCurves, subject: Any) -> _Picture:
+    table = drawing.prepare(subject)
     figure = drawing.draw(table)
     kind, data = "image/svg+xml", render(figure, "svg")
     if len(data) > _LARGEST_SVG:
@@ -168,6 +198,8 @@ def _picture(drawing: Drawing, analysis: Analysis) -> _Picture:
         source=f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}",
         width=width,
         height=height,
+        map=drawing.distance if isinstance(drawing, DistanceMap | ContrastMap) else "",
+        view="contrast" if isinstance(drawing, ContrastMap) else "distance",
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from kntrace.analysis import Analysis
-from kntrace.contrasts import Contrast
+from kntrace.contrasts import MATRIX_TESTS, Contrast
 from kntrace.distance import DISTANCES
 from kntrace.verdict import MEASURED_ON, VALIDATED, VALIDATED_ON, Measured, VerdictRule
 
@@ -19,9 +19,12 @@ __all__ = [
     "Table",
     "contrast",
     "distances",
+    "early",
+    "matrix_tests",
     "measured",
     "measured_before",
     "overlap",
+    "overlap_by_layer",
     "p_value",
     "per_cent",
     "share",
@@ -32,6 +35,7 @@ __all__ = [
 _BASELINE = "probability_curve"
 _HALF = 0.5
 _STRONGEST = 3
+_ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,8 @@ def verdicts(analysis: Analysis) -> Table:
 def measured(rule: VerdictRule) -> Table | None:
     """How often the rule gave each answer on suites that were grown to check it."""
     return _answers(
-        f"How often the rule gave each answer where the truth is known: {VALIDATED_ON}. In "
-        "brackets the exact 95 % interval.",
+        f"How often the rule gave each answer where the truth is known: {VALIDATED_ON}. Where "
+        "groups mean nothing, the interval is that of a false “yes”, elsewhere of a right one.",
         VALIDATED if rule.measured else (),
     )
 
@@ -110,7 +114,8 @@ def _answers(title: str, measured: Sequence[Measured]) -> Table | None:
     rows = [
         (
             *(row.world, "yes" if row.meant else "no"),
-            *(str(row.suites), str(row), str(row.no), str(row.cannot_tell)),
+            *map(str, (row.suites, row.yes, row.no, row.cannot_tell)),
+            " to ".join(per_cent(end, 0) for end in row.yes_interval),
         )
         for row in measured
     ]
@@ -118,35 +123,45 @@ def _answers(title: str, measured: Sequence[Measured]) -> Table | None:
         return None
     return Table(
         title,
-        ("world", "groups mean something", "suites", "yes", "no", "cannot tell"),
+        (
+            *("world", "groups mean something", "suites", "yes", "no", "cannot tell"),
+            "rate of yes, exact 95 % interval",
+        ),
         tuple(rows),
         text=frozenset({0, 1}),
     )
 
 
 def distances(analysis: Analysis) -> Table:
-    """Every distance as it is, then with the baseline regressed out; the baseline first."""
+    """Every distance as it is, then with other things taken out; the baseline first."""
     order = sorted(analysis.distances, key=lambda name: name != _BASELINE)
+    repeats = analysis.reliability.set_index("distance")["reliability"].to_dict()
     rows = []
     for name in order:
-        for full in (name, f"{name} | {_BASELINE}"):
+        for full in (name, *(full for full in analysis.corrected if full.startswith(f"{name} | "))):
             if full not in analysis.contrasts:
                 continue
             found = analysis.contrasts[full].overall
-            what = _description(analysis, name) if full == name else "its ranks given the curves"
+            what = _description(analysis, name) if full == name else _given(analysis, full)
             rows.append(
                 (
-                    *(full.replace(f" | {_BASELINE}", " | P(answer) curves"), what),
-                    *(share(found["auc"]), share(found["auc_chance"]), p_value(found["p"])),
+                    *(full.replace(_BASELINE, "P(answer) curves") if full != name else name, what),
+                    f"{share(found['auc'])} ± {share(found['auc_se'])}",
+                    *(share(found["auc_chance"]), _marked(found["p"])),
                     *(per_cent(found["share_above"]), per_cent(found["chance"])),
+                    share(repeats.get(full, math.nan), 2),
                 )
             )
     return Table(
         "Same-group against other-group pairs, by every distance. The first row is the baseline: "
         "it knows only when a word is learnt. By chance: mean over "
-        f"{analysis.permutations:,} permutations of the labels. A small p says that groups "
-        "differ in something, which may be no more than learning time.",
-        ("distance", "what it is", "AUC", "by chance", "p", "share above", "by chance"),
+        f"{analysis.permutations:,} permutations of the labels. ±: standard error, by a jackknife "
+        "over words. Repeats: split-half reliability over prompts. n.s.: p above .05. "
+        "A small p says that groups differ in something, which may be no more than learning time.",
+        (
+            *("distance", "what it is", "AUC", "by chance", "p"),
+            *("share above", "by chance", "repeats"),
+        ),
         tuple(rows),
         text=frozenset({0, 1}),
         long=frozenset({1}),
@@ -157,17 +172,39 @@ def distances(analysis: Analysis) -> Table:
 def contrast(found: Contrast) -> Table:
     """The paper's table 2 for one distance, in both conventions."""
     rows = [_contrast_row(row["group"], row["words"], row) for row in _records(found)]
+    rows.append(_contrast_row("mean of groups", "", found.macro))
     return Table(
         f"Table 2 of the paper, by the distance {found.distance}: of the words of other groups, "
         "the share that is farther from a word than the word's own group is on average. “As the "
         "paper counts” takes the word itself for one that is not farther. By chance: mean over "
-        f"{found.permutations:,} permutations of the labels.",
+        f"{found.permutations:,} permutations of the labels. Holm: p of the AUC adjusted for the "
+        "groups. n.s.: p above .05.",
         (
             *("group", "words", "share above", "by chance", "p"),
-            *("as the paper counts", "AUC", "by chance", "p of AUC"),
+            *("as the paper counts", "by chance", "AUC", "by chance", "p of AUC", "Holm"),
         ),
         tuple(rows),
         foot=_contrast_row("all", len(found.words), found.overall),
+    )
+
+
+def matrix_tests(analysis: Analysis) -> Table:
+    """PERMANOVA, ANOSIM, PERMDISP and Mantel's test of every distance."""
+    names = list(analysis.contrasts)
+    found = analysis.tests.set_index(["distance", "test"])
+    rows = [
+        (
+            name.replace(f" | {_BASELINE}", " | P(answer) curves"),
+            *(_tested(found.loc[(name, test)]) for test in MATRIX_TESTS),
+        )
+        for name in names
+    ]
+    said = "; ".join(f"{test.upper()}, {what}" for test, what in MATRIX_TESTS.items())
+    return Table(
+        f"Tests of whole distance matrices, with p in brackets ({said}). None of them knows of "
+        "learning time. –: does not apply, as to ranks that can be negative.",
+        ("distance", *(test.upper() for test in MATRIX_TESTS)),
+        tuple(rows),
     )
 
 
@@ -175,16 +212,56 @@ def overlap(analysis: Analysis) -> Table:
     """Knowledge neurons in common, by group."""
     found = analysis.overlap
     rows = [
-        (name, _mean(row["within"]), _mean(row["between"])) for name, row in found.groups.items()
+        (name, _mean(row["within"]), _mean(row["between"]), _known(row["p"]), _known(row["p_holm"]))
+        for name, row in found.groups.items()
     ]
     return Table(
         f"Mean number of knowledge neurons in common, of {analysis.k:,} per word. Two sets drawn "
         f"at random out of {found.total_neurons:,} neurons would share {found.expected:.1f} "
-        f"(standard deviation of one pair {found.expected_sd:.1f}). Within above between: "
-        f"p = {p_value(found.p)} over {found.permutations:,} permutations of the labels.",
-        ("group", "within the group", "with other groups"),
+        f"(standard deviation of one pair {found.expected_sd:.1f}). p: within above between, by "
+        f"{found.permutations:,} permutations of the labels; Holm: adjusted for the groups.",
+        ("group", "within the group", "with other groups", "p", "Holm"),
         tuple(rows),
-        foot=("all", _mean(found.within), _mean(found.between)),
+        foot=("all", _mean(found.within), _mean(found.between), p_value(found.p), ""),
+    )
+
+
+def overlap_by_layer(analysis: Analysis) -> Table:
+    """Knowledge neurons in common, by layer."""
+    rows = [
+        (
+            *(f"{row['layer']:.0f}", _mean(row["neurons"])),
+            *(f"{row[name]:.2f}" for name in ("within", "between", "expected")),
+            *(p_value(row["p"]), p_value(row["p_holm"])),
+        )
+        for row in analysis.overlap_by_layer.to_dict("records")
+    ]
+    return Table(
+        "The same layer by layer. At random: what words would share if each kept its number of "
+        "neurons in the layer and drew them anew; Holm: p adjusted for the layers.",
+        ("layer", "neurons a word", "within groups", "between groups", "at random", "p", "Holm"),
+        tuple(rows),
+    )
+
+
+def early(analysis: Analysis) -> Table:
+    """How early a word's final neurons can be told."""
+    found = analysis.early
+    rows = [
+        (
+            row["checkpoint"],
+            *(per_cent(row[name] / found.k) for name in ("own", "same_group", "other_groups")),
+            p_value(row["p"]),
+        )
+        for row in found.checkpoints.to_dict("records")
+    ]
+    return Table(
+        f"Of the {found.k:,} largest scores of a word at a checkpoint, the share that are its "
+        "knowledge neurons at the end, and that are those of other words. At random: "
+        f"{per_cent(found.expected / found.k)}. p: own above others', by {found.permutations:,} "
+        "permutations of the final sets.",
+        ("checkpoint", "its own", "of its group", "of other groups", "p"),
+        tuple(rows),
     )
 
 
@@ -239,16 +316,32 @@ def p_value(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else f"{value:.1g}"
 
 
+def _marked(value: float) -> str:
+    """Write a p-value, saying so where it is not significant."""
+    return ("n.s.\N{NO-BREAK SPACE}" if value > _ALPHA else "") + p_value(value)
+
+
 def _contrast_row(name: object, size: object, row: Any) -> tuple[str, ...]:
     return (
         *(str(name), str(size), per_cent(row["share_above"]), per_cent(row["chance"])),
         *(p_value(row["share_p"]), per_cent(row["share_above_with_self"])),
-        *(share(row["auc"]), share(row["auc_chance"]), p_value(row["p"])),
+        *(per_cent(row["chance_with_self"]), share(row["auc"]), share(row["auc_chance"])),
+        *(_marked(row["p"]), _marked(row["p_holm"]) if "p_holm" in row else ""),
     )
 
 
 def _records(found: Contrast) -> Sequence[dict[Any, Any]]:
     return found.groups.to_dict("records")
+
+
+def _tested(row: Any) -> str:
+    if math.isnan(row["p"]):
+        return "–"
+    return f"{share(row['statistic'], 2)} ({p_value(row['p'])})"
+
+
+def _known(value: float | None) -> str:
+    return "–" if value is None else p_value(value)
 
 
 def _mean(value: float | None) -> str:
@@ -259,6 +352,11 @@ def _description(analysis: Analysis, name: str) -> str:
     attrs = analysis.distances[name].attrs
     text = str(attrs.get("description") or "")
     return text or (DISTANCES[name].description if name in DISTANCES else "")
+
+
+def _given(analysis: Analysis, name: str) -> str:
+    """What was taken out of a corrected distance."""
+    return f"without what these explain: {analysis.corrected[name].attrs['given']}"
 
 
 def _known_since(curve: np.ndarray[Any, np.dtype[np.float64]], labels: Sequence[str]) -> str:

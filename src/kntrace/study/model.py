@@ -48,6 +48,9 @@ MAIN = "main"
 # A mapping with one of these keys is a word in its long form, not a mapping of wordings.
 LONG_FORM_KEYS = ("answer", "prompts", "alternatives")
 
+MOST_WORDS, MOST_WORDINGS = 100_000, 100
+"""More than any study needs; a file that has more is damaged, or meant to fill the memory."""
+
 _PLACE = "{question}"
 
 
@@ -80,9 +83,11 @@ def _questions(prompts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _alternatives(texts: tuple[str, ...]) -> tuple[str, ...]:
+    seen: set[str] = set()
     for place, text in enumerate(texts):
-        if text in texts[:place]:
+        if text in seen:
             raise Fault("stands there twice", path=(place,), expected="each alternative once")
+        seen.add(text)
     return texts
 
 
@@ -184,10 +189,10 @@ class Study(Entries):
     @cached_property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Group -> its words, both in the order of the file."""
-        groups: dict[str, tuple[str, ...]] = {}
+        groups: dict[str, list[str]] = {}
         for word in self.words:
-            groups[word.group] = (*groups.get(word.group, ()), word.text)
-        return groups
+            groups.setdefault(word.group, []).append(word.text)
+        return {group: tuple(words) for group, words in groups.items()}
 
     @cached_property
     def wordings(self) -> tuple[str, ...]:
@@ -266,7 +271,15 @@ def check_words(words: Sequence[Word]) -> None:
     """Raise a `Fault` unless these words can stand in one study."""
     if not words:
         raise Fault("the study has no words", path=("groups",), whole=True)
+    if len(words) > MOST_WORDS:
+        raise Fault(
+            f"the study has {len(words):,} words",
+            path=("groups",),
+            expected=f"at most {MOST_WORDS:,}",
+            whole=True,
+        )
     group_of: dict[str, str] = {}
+    earlier: set[str] = set()
     group = words[0].group
     for word in words:
         if word.text in group_of:
@@ -275,19 +288,28 @@ def check_words(words: Sequence[Word]) -> None:
                 path=_place(word),
                 expected="each word once, in one group",
             )
-        if word.group != group and word.group in group_of.values():
+        if word.group != group and word.group in earlier:
             raise Fault(
                 f"is apart from the other words of group {word.group!r}",
                 path=_place(word),
                 expected="the words of one group beside one another",
             )
         group_of[word.text] = group = word.group
+        earlier.add(group)
     _check_wordings(words)
 
 
 def _check_wordings(words: Sequence[Word]) -> None:
     uses = Counter(wording for word in words for wording in word.prompts)
     first = next(iter(uses))
+    if len(uses) > MOST_WORDINGS:
+        raise Fault(
+            f"the study has {len(uses):,} wordings",
+            path=("groups",),
+            expected=f"at most {MOST_WORDINGS}",
+            fix="A wording is a way of asking that many words share.",
+            whole=True,
+        )
     # Names are compared once each, not once for every word that lacks one.
     alike = {
         wording: {

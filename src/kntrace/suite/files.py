@@ -22,12 +22,12 @@ from kntrace.documents import (
 from kntrace.errors import SuiteError
 from kntrace.suite.folders import FILE, absolute
 from kntrace.suite.found import Found
-from kntrace.suite.model import GGUF, LARGEST, Checkpoint, check_series, order
+from kntrace.suite.model import GGUF, LARGEST, Checkpoint, Suite, check_series, order
 from kntrace.suite.names import read_name
 from kntrace.suite.revisions import may_be_repository, may_be_series
 from kntrace.suite.schedules import read_steps
 
-__all__ = ["SuiteEntry", "find_gguf", "find_in_file"]
+__all__ = ["SuiteEntry", "find_gguf", "find_in_file", "load_listed"]
 
 Expand = Callable[[str | Path, "SuiteEntry"], Found]
 """Finds the checkpoints of an entry that stands for many."""
@@ -151,6 +151,28 @@ def find_gguf(path: Path) -> Found:
     said = read_name(path.stem, alone=True)
     only = Checkpoint(path.stem, said.step, said.tokens, str(path), None, said.stage)
     return Found(name_of_file(path.stem, "suite"), (only,))
+
+
+def load_listed(path: Path) -> Suite:
+    """Read a suite file that lists every checkpoint, as kntrace itself writes them.
+
+    Nothing is looked for, on disk or on the hub.
+
+    Raises
+    ------
+    SuiteError
+        If it is no such file, or has an entry that stands for many.
+    """
+
+    def refuse(place: str | Path, entry: SuiteEntry) -> Found:
+        raise SuiteError(
+            f"an entry with `steps: {entry.steps}`",
+            where=path,
+            expected="each checkpoint by itself",
+        )
+
+    found = find_in_file(path, refuse)
+    return Suite(found.name, found.checkpoints)
 
 
 def find_in_file(path: Path, expand: Expand) -> Found:

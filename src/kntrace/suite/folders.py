@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
-from kntrace.documents import name_of_file
+from kntrace.documents import name_of_file, parse_json, read_text
 from kntrace.errors import SuiteError
 from kntrace.suite.found import Found
 from kntrace.suite.model import CONFIG, LARGEST, Checkpoint, order
@@ -138,8 +137,9 @@ def _holds_checkpoints(folder: Path) -> bool:
 def _trained_to(folder: Path) -> int | None:
     """Return the step that the transformers Trainer wrote beside its weights, if it did."""
     try:
-        step = json.loads((folder / _TRAINER).read_bytes())["global_step"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        text = read_text(folder / _TRAINER, SuiteError, what="the state of a trainer")
+        step = parse_json(text, _TRAINER, SuiteError)["global_step"]
+    except (SuiteError, KeyError, TypeError):
         return None
     return step if isinstance(step, int) and 0 <= step <= LARGEST else None
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import regex
 
 from kntrace.documents import nearest
 from kntrace.errors import SuiteError
@@ -25,6 +27,9 @@ _STAGE = re.compile(
 )
 _NUMBER = re.compile(r"[0-9]+")
 _COUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmbt]?)", re.IGNORECASE)
+_LONGEST_PATTERN = 1000
+# A pattern may stand in a stranger's file, and some take longer than the world has existed.
+_PATIENCE = 0.5
 _GROUPS = ("step", "tokens", "stage")
 
 
@@ -102,8 +107,10 @@ def reader(pattern: str | None, *, alone: bool = False) -> Reader:
         return lambda name: read_name(name, alone=alone)
     where, expected = f"pattern {pattern!r}", r"a regular expression such as run-(?P<step>\d+)"
     try:
-        compiled = re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as fault:
+        if len(pattern) > _LONGEST_PATTERN:
+            raise ValueError(f"it has {len(pattern):,} characters")
+        compiled = regex.compile(pattern)
+    except (regex.error, ValueError, RecursionError, OverflowError, MemoryError) as fault:
         raise SuiteError(str(fault), where=where, expected=expected) from None
     for group in compiled.groupindex:
         if group not in _GROUPS:
@@ -118,8 +125,15 @@ def reader(pattern: str | None, *, alone: bool = False) -> Reader:
     return lambda name: _read_by(compiled, name)
 
 
-def _read_by(pattern: re.Pattern[str], name: str) -> Named | None:
-    found = pattern.search(name)
+def _read_by(pattern: Any, name: str) -> Named | None:
+    try:
+        found = pattern.search(name, timeout=_PATIENCE)
+    except TimeoutError:
+        raise SuiteError(
+            f"it takes more than {_PATIENCE} s to look for it in {name!r}",
+            where=f"pattern {pattern.pattern!r}",
+            expected="a pattern without repetitions inside of repetitions",
+        ) from None
     if found is None:
         return None
     values = {group: text for group, text in found.groupdict().items() if text}

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from kntrace.documents import nearest
 from kntrace.errors import SuiteError
-from kntrace.suite import hub, known
+from kntrace.suite import cache, hub, known
+from kntrace.suite.download import is_commit
 from kntrace.suite.found import Found
 from kntrace.suite.model import Checkpoint
 from kntrace.suite.names import Named, Reader, give_stages
 from kntrace.suite.weights import cached_whole
 
 __all__ = [
+    "cached_commits",
     "check_revisions",
     "find_repositories",
     "find_revisions",
@@ -25,7 +27,6 @@ __all__ = [
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _SERIES = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.*?-]*", re.ASCII)
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _MAIN = "main"
 _SHOWN = 4
 _LONGEST = 200
@@ -82,7 +83,7 @@ def find_revisions(repository: str, read: Reader) -> Found:
 
 
 def _cached(repository: str) -> dict[str, str]:
-    refs = hub.cached_branches_and_tags(repository)
+    refs = cache.branches_and_tags(repository)
     whole = {name: commit for name, commit in refs.items() if cached_whole(repository, commit)}
     if not whole:
         raise SuiteError(
@@ -142,7 +143,7 @@ def find_repositories(pattern: str, read: Reader) -> Found:
     """
     owner, _, name = pattern.partition("/")
     if hub.offline():
-        ids = hub.cached_repositories(owner)
+        ids = cache.repositories(owner)
         notes: tuple[str, ...] = ("Offline: only what is in the cache.",)
     else:
         ids = hub.repositories(owner, max(re.split(r"[*?]+", name), key=len))
@@ -172,6 +173,19 @@ def _common_name(name: str) -> str:
     return re.sub(r"[-_.]*(?:step|checkpoint|ckpt)?[-_.]*$", "", re.split(r"[*?]", name)[0]) or name
 
 
+def cached_commits(checkpoints: Sequence[Checkpoint]) -> dict[str, str]:
+    """Return the commits of revisions, by label, as the cache knows them; others are left out."""
+    remote = [item for item in checkpoints if item.revision is not None]
+    refs = {source: cache.branches_and_tags(source) for source in {one.source for one in remote}}
+    found = {}
+    for item in remote:
+        revision = item.revision or _MAIN
+        commit = refs[item.source].get(revision, revision if is_commit(revision) else None)
+        if commit is not None:
+            found[item.label] = commit
+    return found
+
+
 def check_revisions(checkpoints: tuple[Checkpoint, ...]) -> dict[str, str]:
     """Ask the hub whether it has these revisions, and return their commits by label.
 
@@ -191,7 +205,7 @@ def check_revisions(checkpoints: tuple[Checkpoint, ...]) -> dict[str, str]:
         if item.revision is None:
             continue
         there = refs[item.source]
-        if item.revision not in there and not _COMMIT.fullmatch(item.revision):
+        if item.revision not in there and not is_commit(item.revision):
             raise SuiteError(
                 f"there is no revision {item.revision!r}",
                 where=item.source,

@@ -6,12 +6,15 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import open_memmap
 from numpy.typing import ArrayLike, NDArray
 
 from kntrace.errors import SettingsError
 from kntrace.settings import Settings
 
 __all__ = ["given_baseline"]
+
+_MOST_NEURONS = 2**28
 
 
 def given_baseline(
@@ -39,7 +42,8 @@ def given_baseline(
             )
         return settings, None
     values = _read(baseline)
-    if values.ndim != 2 or values.dtype.kind not in "fiu" or not np.isfinite(values).all():
+    numbers = values.dtype.kind in "fiu" and values.ndim == 2 and values.size > 0
+    if not numbers or not np.isfinite(values).all():
         raise SettingsError(
             f"a baseline of shape {values.shape} and type {values.dtype}",
             expected="finite numbers, (layer, neuron)",
@@ -58,16 +62,18 @@ def _read(baseline: ArrayLike | str | Path) -> NDArray[np.generic]:
     if not isinstance(baseline, str | Path):
         return np.asarray(baseline)
     try:
-        found = np.load(baseline, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        # Mapped, an array is no larger than its file, whatever the file says of it.
+        found = open_memmap(baseline, mode="r")
+    except Exception as error:
+        # What numpy makes of a damaged header can be any error.
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise SettingsError(
             f"the baseline {str(baseline)!r} cannot be read: {reason}",
             expected="zero, mean, or an .npy file with one array (layer, neuron)",
         ) from None
-    if not isinstance(found, np.ndarray):
+    if found.size > _MOST_NEURONS:
         raise SettingsError(
-            f"the baseline {str(baseline)!r} holds several arrays",
-            expected="an .npy file with one array (layer, neuron)",
+            f"the baseline {str(baseline)!r} has {found.size:,} numbers",
+            expected="one for each neuron of a model",
         )
-    return found
+    return np.array(found)

@@ -38,6 +38,8 @@ class Ready:
         All prompts of the study, word by word.
     tokens
         SHA-256 (hex) of all their token ids.
+    answers
+        Word -> token ids of its answer, as it joins the first of its prompts.
     rounding
         How far scores are off for the number format, where it is coarser than float32:
         relative errors (L2, of a layer) over a few prompts, against float32. None otherwise.
@@ -47,12 +49,18 @@ class Ready:
     engine: Engine
     encoded: list[Encoded]
     tokens: str
+    answers: dict[str, tuple[int, ...]]
     rounding: dict[str, Any] | None
 
 
 @contextmanager
 def made_ready(
-    checkpoint: Checkpoint, study: Study, settings: Settings, device: str
+    checkpoint: Checkpoint,
+    study: Study,
+    settings: Settings,
+    device: str,
+    *,
+    allow_bin: bool = False,
 ) -> Iterator[Ready]:
     """Load a checkpoint and enter its engine; both are let go of at the end.
 
@@ -65,7 +73,7 @@ def made_ready(
 
     exact = settings.model_copy(update={"dtype": "float32"})
     rounded = settings.dtype in _ROUNDED
-    loaded = load_checkpoint(checkpoint, device=device, dtype=settings.dtype)
+    loaded = load_checkpoint(checkpoint, device=device, dtype=settings.dtype, allow_bin=allow_bin)
     reference: list[Any] = []
     if rounded:
         with Engine(loaded.model, loaded.tokenizer, exact) as engine:
@@ -75,7 +83,8 @@ def made_ready(
     with Engine(loaded.model, loaded.tokenizer, settings) as engine:
         encoded = _read_all(engine, study, checkpoint.label)
         rounding = _rounding(engine, encoded[:_SAMPLE], reference) if rounded else None
-        yield Ready(loaded, engine, encoded, _digest(encoded), rounding)
+        answers = _answers(study, encoded)
+        yield Ready(loaded, engine, encoded, _digest(encoded), answers, rounding)
 
 
 def _rounding(engine: Engine, sample: list[Encoded], reference: list[Any]) -> dict[str, Any]:
@@ -129,6 +138,15 @@ def _read_all(engine: Engine, study: Study, label: str) -> list[Encoded]:
             fix=first.fix,
         )
     return encoded
+
+
+def _answers(study: Study, encoded: list[Encoded]) -> dict[str, tuple[int, ...]]:
+    answers: dict[str, tuple[int, ...]] = {}
+    # Prompts were encoded word by word, those that a word lacks left out.
+    words = (word for word in study.words for text in study.rendered(word) if text is not None)
+    for word, one in zip(words, encoded, strict=True):
+        answers.setdefault(word.text, one.answer)
+    return answers
 
 
 def _digest(encoded: list[Encoded]) -> str:

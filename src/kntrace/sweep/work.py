@@ -5,8 +5,8 @@ What a block is computed from lies in `block`, which knows nothing of archive or
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,16 +21,19 @@ from kntrace.archive import (
     resume_run,
     source_config,
     source_state,
+    write_print,
     writing,
 )
-from kntrace.errors import ModelError, RunError, SettingsError, SuiteError
+from kntrace.errors import ModelError, RunError, SuiteError
 from kntrace.progress import Bars, Progress
 from kntrace.settings import Settings
 from kntrace.study import Study
 from kntrace.suite import Suite
 from kntrace.sweep.baselines import given_baseline
 from kntrace.sweep.block import compute_block
+from kntrace.sweep.fetching import Access, Fetching, fetching
 from kntrace.sweep.loading import Ready, made_ready
+from kntrace.threads import torch_threads
 
 if TYPE_CHECKING:
     from kntrace.attribution import Engine
@@ -49,6 +52,11 @@ def run(
     threads: int | None = None,
     progress: Progress | None = None,
     verify: bool = True,
+    evict: bool = False,
+    allow_bin: bool = False,
+    pin: bool = False,
+    tell: Callable[[str], None] | None = None,
+    sync: bool = False,
 ) -> Run:
     """Score every neuron of every checkpoint of `suite` for every word of `study`.
 
@@ -78,6 +86,19 @@ def run(
     verify
         On resuming, read all finished blocks and compute damaged ones again. Without it,
         only missing ones are computed.
+    evict
+        Delete each checkpoint from the cache of the hub after use, if it was this run that
+        fetched it. What was there before stays, and so does what other revisions share.
+    allow_bin
+        Read weights that are there only as pickles (`pytorch_model.bin`): their tensors, and
+        no programs.
+    pin
+        Where a branch has moved since the run began, go on with the commit that it meant.
+    tell
+        Told in a sentence, before anything is fetched, what will be.
+    sync
+        Force every block to the disk before the next is begun, so that it outlives a loss of
+        power. Without it the last seconds before one may have to be computed again.
 
     Returns
     -------
@@ -94,23 +115,27 @@ def run(
         If a prompt or answer does not fit the tokenizer (found before anything is scored),
         if checkpoints differ in shape or tokenizer, or if a score is not a finite number.
     SuiteError, SettingsError
-        If a checkpoint cannot be loaded or a setting cannot be met.
+        If a checkpoint cannot be loaded or a setting cannot be met. What lies on the hub is
+        looked at before anything is fetched: access, formats, and room on the disk.
+    HubError
+        If the hub cannot be reached.
     KeyboardInterrupt
         On Ctrl-C, saying what is done and how to go on.
 
     Notes
     -----
     Cost: each checkpoint with unfinished blocks is loaded once; see `Engine.attribute_many`
-    for the time a prompt takes.
+    for the time a prompt takes. While one is computed, the next is fetched from the hub.
     """
     path = Path(out)
+    access = Access(evict, allow_bin, pin, tell or (lambda _: None))
     with ExitStack() as stack:
         report = stack.enter_context(Bars()) if progress is None else progress
         wanted, vector = given_baseline(settings or Settings(), baseline)
         stack.enter_context(writing(path))
         opened = resume_run(path, study, suite, wanted)
-        sweep = _Sweep(path, study, suite, wanted, vector, device, report, opened)
-        stack.enter_context(_torch_threads(threads))
+        sweep = _Sweep(path, study, suite, wanted, vector, device, report, opened, access, sync)
+        stack.enter_context(torch_threads(threads))
         return sweep.finish(verify)
 
 
@@ -127,13 +152,18 @@ class _Sweep:
         device: str,
         report: Progress,
         opened: Run | None,
+        access: Access,
+        sync: bool,
     ) -> None:
         self.path = path
+        self.sync = sync
         self.settings = settings
         self.baseline = baseline
         self.device = device
         self.report = report
         self.opened = opened
+        self.access = access
+        self.fetched: Fetching
         # A resumed run keeps the order of its own words and checkpoints; the checkpoints lie
         # where the caller says, since a suite may have been moved.
         self.study = study if opened is None else opened.study
@@ -152,8 +182,11 @@ class _Sweep:
         self.done = self.total - sum(map(len, plan.values()))
         self.report("sweep", self.done, self.total)
         try:
-            for checkpoint, words in plan.items():
-                self._score(checkpoint, words)
+            with fetching(
+                self.path, self.checkpoints, list(plan), self.opened, self.access
+            ) as self.fetched:
+                for checkpoint, words in plan.items():
+                    self._score(checkpoint, words)
         except KeyboardInterrupt:
             self._record(quietly=True)
             done = 0 if self.opened is None else self.total - len(self.opened.missing())
@@ -194,9 +227,13 @@ class _Sweep:
 
     def _score(self, place: int, words: list[int]) -> None:
         """Load one checkpoint, make sure that it belongs to this run, and score `words`."""
-        checkpoint = self.checkpoints[place]
+        checkpoint = self.fetched.turn(
+            self.checkpoints[place], lambda says: self.report("sweep", self.done, self.total, says)
+        )
         self.report("sweep", self.done, self.total, f"loading {checkpoint.label}")
-        with made_ready(checkpoint, self.study, self.settings, self.device) as ready:
+        with made_ready(
+            checkpoint, self.study, self.settings, self.device, allow_bin=self.access.allow_bin
+        ) as ready:
             self.session.threads = _threads_in_use()
             run = self._admit(place, ready)
             self._start_paths(place, run, ready)
@@ -208,6 +245,7 @@ class _Sweep:
                 self.report("sweep", self.done, self.total, run.describe(place, word))
                 if self.session.due:
                     self._record()
+        self.fetched.done(self.checkpoints[place])
         self._record()
 
     def _block(self, run: Run, engine: Engine, place: int, word: int) -> Block:
@@ -257,6 +295,8 @@ class _Sweep:
                 width=engine.width,
             )
         run = self.opened
+        if self.sync:
+            run.sync()
         record = run.provenance
         if record.get("tokens", tokens) != tokens:
             raise ModelError(
@@ -275,6 +315,7 @@ class _Sweep:
             )
         loaded.check_architecture(record.get("architecture"))
         run.write_fingerprint(place, loaded.fingerprint)
+        write_print(run, loaded.printed(place))
         seen |= {
             checkpoint.label: {
                 "source": checkpoint.source,
@@ -288,7 +329,13 @@ class _Sweep:
             | ({} if ready.rounding is None else {"rounding": ready.rounding})
         }
         run.update_provenance(
-            {"tokens": tokens, "architecture": loaded.architecture, "checkpoints": seen}
+            {
+                "tokens": tokens,
+                "answers": ready.answers,
+                "architecture": loaded.architecture,
+                "commits": self.fetched.commits,
+                "checkpoints": seen,
+            }
         )
         return run
 
@@ -308,21 +355,3 @@ def _threads_in_use() -> int:
     import torch
 
     return torch.get_num_threads()
-
-
-@contextmanager
-def _torch_threads(threads: int | None) -> Iterator[None]:
-    """Let torch compute with so many threads, and with as many as before afterwards."""
-    if threads is None:
-        yield
-        return
-    if threads < 1:
-        raise SettingsError(f"threads = {threads}", expected="at least 1")
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -6,6 +6,7 @@ the ranks of the pairs, and shuffles labels only among words learnt at about the
 thresholds, its error rates as measured, and its limits are part of it.
 """
 
+from kntrace.verdict.account import account
 from kntrace.verdict.answer import Answer, Verdict, combine
 from kntrace.verdict.evidence import (
     LIMITS,
@@ -27,5 +28,6 @@ __all__ = [
     "Measured",
     "Verdict",
     "VerdictRule",
+    "account",
     "combine",
 ]

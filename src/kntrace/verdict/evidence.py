@@ -38,18 +38,21 @@ class Measured:
     cannot_tell: int
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """Exact two-sided 95 % interval (Clopper and Pearson) of the share of yes."""
+    def yes_interval(self) -> tuple[float, float]:
+        """Exact 95 % interval (Clopper and Pearson) of the rate of "yes".
+
+        Where groups mean nothing that is the rate of false alarms, elsewhere the power.
+        """
         found = binomtest(self.yes, self.suites).proportion_ci(0.95, method="exact")
         return float(found.low), float(found.high)
 
     def __str__(self) -> str:
-        low, high = self.interval
+        low, high = self.yes_interval
         return f"{self.yes} of {self.suites} ({100 * low:.0f}-{100 * high:.0f} %)"
 
 
 MEASURED_ON = (
-    "102 grown GPT-NeoX suites (3 layers x 64, 500 steps, 12 checkpoints; six of them 4 x 128 and "
+    "102 grown GPT-NeoX suites (4 layers x 96, 600 steps, 12 checkpoints; six of them 4 x 128 and "
     "16 checkpoints), 38 words in 4 groups, grouped and neutral wording judged together"
 )
 
@@ -97,7 +100,7 @@ def _rates(rows: tuple[Measured, ...]) -> str:
 
 def _shown() -> str:
     """For which worlds the validation shows a rate of false yes of 5 % or less."""
-    worlds = [row.world for row in _NULL if row.interval[1] <= _AIM]
+    worlds = [row.world for row in _NULL if row.yes_interval[1] <= _AIM]
     if not worlds:
         return (
             "A rate of 5 % or less is shown for none of these worlds: that takes 72 suites of one."

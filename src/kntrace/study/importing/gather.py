@@ -15,6 +15,7 @@ __all__ = ["SHARED", "Shared", "gather"]
 Shared = Literal["refuse", "drop", "rename"]
 SHARED: tuple[Shared, ...] = get_args(Shared)
 
+MOST_PROMPTS = 1_000_000
 _NAMED = 5
 
 
@@ -113,7 +114,11 @@ def _check_options(shared: str, prompts: int | None, min_prompts: int) -> None:
 def _merged(rows: Iterable[Row], repeats: bool, notes: list[str]) -> dict[tuple[str, str], _Entry]:
     entries: dict[tuple[str, str], _Entry] = {}
     twice = 0
-    for row in rows:
+    for number, row in enumerate(rows):
+        if number >= MOST_PROMPTS:
+            raise StudyError(
+                f"more than {MOST_PROMPTS:,} prompts", where=row.where, fix="Import a part of it."
+            )
         entry = entries.get((row.group, row.word))
         if entry is None:
             entry = entries[row.group, row.word] = _Entry(row.where, row.answer, {})

@@ -9,13 +9,12 @@ first has the first subject and the first template, the second the second of eac
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from kntrace.documents import read_text
+from kntrace.documents import parse_json, read_text, shown
 from kntrace.errors import StudyError
 from kntrace.study.importing.rows import Row, json_lines
 
@@ -41,7 +40,9 @@ def read_lre(files: Sequence[Path], notes: list[str], mask: str | None) -> Itera
         for place, template in enumerate(templates, start=1):
             if not isinstance(template, str) or template.count("{}") != 1:
                 raise StudyError(
-                    f"template {place} is {template!r}", where=path, expected="a text with one {}"
+                    f"template {place} is {shown(template)}",
+                    where=path,
+                    expected="a text with one {}",
                 )
         facts = []
         for place, sample in enumerate(_list(data, "samples", path), start=1):
@@ -70,7 +71,7 @@ def read_counterfact(files: Sequence[Path], notes: list[str], mask: str | None) 
             template = _text(rewrite, "prompt", where)
             if template.count("{}") != 1:
                 raise StudyError(
-                    f"the prompt is {template!r}", where=where, expected="a text with one {}"
+                    f"the prompt is {shown(template)}", where=where, expected="a text with one {}"
                 )
             yield Row(
                 word=_text(rewrite.get("target_true"), "str", where),
@@ -85,7 +86,7 @@ def read_pararel(files: Sequence[Path], notes: list[str], mask: str | None) -> I
 
     A pattern line has `pattern`, with `[X]` for the subject and `[Y]` for the object; a fact
     line `sub_label` and `obj_label`. The two files of a relation have one name in two folders
-    (`P36.jsonl`), which becomes the group.
+    (`P36.jsonl`), which becomes the group. Facts without patterns are left out, which is noted.
 
     Without `mask`, only patterns that end with `[Y]` are used, since the answer has to follow
     the prompt; the others are left out, which is noted. With it, the mask takes the place of
@@ -103,6 +104,11 @@ def read_pararel(files: Sequence[Path], notes: list[str], mask: str | None) -> I
         kind[path.stem] = (path, lines)
     if len(patterns) == len(facts) == 1:
         facts = {next(iter(patterns)): next(iter(facts.values()))}
+    # The data set has facts of two relations that it has no patterns for.
+    alone = [relation for relation in facts if relation not in patterns]
+    if alone and any(relation in facts for relation in patterns):
+        notes.append(f"left out {', '.join(alone)}: facts without a file of patterns")
+        facts = {relation: facts[relation] for relation in facts if relation in patterns}
     for relation in [*patterns, *facts]:
         for kind, what in ((patterns, "patterns"), (facts, "facts")):
             if relation not in kind:
@@ -123,13 +129,7 @@ def read_pararel(files: Sequence[Path], notes: list[str], mask: str | None) -> I
 def read_json(path: Path) -> Any:
     """Read a JSON file whose root may be a list."""
     text = read_text(path, StudyError, what="a JSON file")
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        said = error.msg[:1].lower() + error.msg[1:]
-        raise StudyError(f"not valid JSON: {said}", where=f"{path}:{error.lineno}") from None
-    except (ValueError, RecursionError):
-        raise StudyError("not valid JSON: nested too deeply or a huge number", where=path) from None
+    return parse_json(text, str(path), StudyError)
 
 
 def _templates(
@@ -140,7 +140,9 @@ def _templates(
         pattern = _text(entry, "pattern", where)
         if pattern.count(_X) != 1 or pattern.count(_Y) != 1:
             raise StudyError(
-                f"the pattern is {pattern!r}", where=where, expected=f"{_X} and {_Y}, once each"
+                f"the pattern is {shown(pattern)}",
+                where=where,
+                expected=f"{_X} and {_Y}, once each",
             )
         before, after = pattern.split(_Y)
         if mask is not None:
@@ -178,7 +180,7 @@ def _prompts(
 def _text(entry: Any, key: str, where: object) -> str:
     value = entry.get(key) if isinstance(entry, dict) else None
     if not isinstance(value, str) or not value.strip():
-        found = f"no {key!r}" if value is None else f"{key!r} is {value!r}"
+        found = f"no {key!r}" if value is None else f"{key!r} is {shown(value)}"
         raise StudyError(found, where=where, expected="a text")
     return value.strip()
 

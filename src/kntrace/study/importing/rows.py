@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kntrace.documents import Fault, clean_text, nearest, one_name, read_text
+from kntrace.documents import (
+    Fault,
+    clean_text,
+    each_line,
+    nearest,
+    one_name,
+    parse_json,
+    read_text,
+    shown,
+)
 from kntrace.errors import StudyError
 from kntrace.study.model import MAIN
 
@@ -103,17 +111,12 @@ def json_lines(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     """Walk through a file of one JSON object a line, each with its `file:line`."""
     text = read_text(path, StudyError, what="a file with one JSON object a line")
     found = False
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in each_line(text):
         where = f"{path}:{number}"
         try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            said = str(error).split(":", 1)[0].lower()
-            raise StudyError(
-                f"not valid JSON: {said}", where=where, expected="one JSON object a line"
-            ) from None
+            entry = parse_json(line, where, StudyError)
+        except StudyError as error:
+            raise StudyError(error.found, where=where, expected="one JSON object a line") from None
         if not isinstance(entry, dict):
             raise StudyError("no JSON object", where=where, expected="one JSON object a line")
         found = True
@@ -155,7 +158,7 @@ def _row(cells: dict[str, Any], where: str) -> Row:
             continue
         check = clean_text if name in ("prompt", "answer") else one_name
         if not isinstance(value, str):
-            raise StudyError(f"the {name} is {value!r}", where=where, expected="a text")
+            raise StudyError(f"the {name} is {shown(value)}", where=where, expected="a text")
         try:
             check(value)
         except Fault as fault:

@@ -1,0 +1,219 @@
+"""Which neurons count as a word's own: the k strongest, or those that pass a threshold.
+
+The threshold is that of Dai et al. (2022): in every prompt the *coarse* set holds the neurons
+whose score is at least a share of the prompt's largest, and the *refined* set those that are in
+the coarse sets of enough prompts.
+"""
+
+from __future__ import annotations
+
+import numbers
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import xarray as xr
+
+from kntrace.errors import AnalysisError
+from kntrace.formation import checkpoint_position, knowledge_neurons
+from kntrace.wording import Averaging, Wording, read_wording
+
+__all__ = ["Selection", "Threshold", "TopK", "read_selection"]
+
+_FORMS = "top:K, threshold:T:MIN or threshold:T:MIN:FLOOR"
+
+
+class Selection(Protocol):
+    """A way to choose each word's neurons."""
+
+    @property
+    def spec(self) -> str:
+        """How it is written, so that `read_selection` reads it back."""
+
+    def choose(
+        self, scores: xr.Dataset, *, wording: str | None = None, checkpoint: int | str = -1
+    ) -> xr.Dataset:
+        """Choose, in the form of `kntrace.knowledge_neurons`.
+
+        A word with fewer neurons than others has layer -1, neuron -1 and a score of NaN in the
+        places that it leaves empty.
+        """
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The k neurons with the largest mean score over a word's prompts: the paper's.
+
+    Attributes
+    ----------
+    k
+        Neurons per word.
+    averaging
+        How a word's prompts make one score of a neuron; see `kntrace.wording.read_wording`.
+    """
+
+    k: int
+    averaging: Averaging = "every_prompt"
+
+    @property
+    def spec(self) -> str:
+        """`top:K`."""
+        return f"top:{self.k}"
+
+    def choose(
+        self, scores: xr.Dataset, *, wording: str | None = None, checkpoint: int | str = -1
+    ) -> xr.Dataset:
+        """See `kntrace.knowledge_neurons`."""
+        found = knowledge_neurons(
+            scores, self.k, wording=wording, checkpoint=checkpoint, averaging=self.averaging
+        )
+        return found.assign_attrs(selection=self.spec)
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Neurons near the largest score in enough prompts: coarse sets, refined (Dai et al. 2022).
+
+    Attributes
+    ----------
+    threshold
+        Share of a prompt's largest score that a neuron of its coarse set has at least; one
+        that has exactly as much is in.
+    min_prompts
+        In how many of the word's prompts a neuron must be coarse: a whole number. (As a share
+        of the prompts, moved in steps of .05, it can come out at 1.0000000000000002 and lose
+        every neuron.)
+    floor
+        Prompts whose answer has a smaller probability give no neurons: what is largest in a
+        network that does not know the answer is of nothing.
+    """
+
+    threshold: float
+    min_prompts: int
+    floor: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise AnalysisError(f"a threshold of {self.threshold}", expected="above 0, at most 1")
+        whole = isinstance(self.min_prompts, numbers.Integral)
+        if not whole or isinstance(self.min_prompts, bool) or self.min_prompts < 1:
+            raise AnalysisError(
+                f"min_prompts = {self.min_prompts!r}",
+                expected="a whole number of prompts, 1 or more, not a share of them",
+            )
+        if not 0 <= self.floor <= 1:
+            raise AnalysisError(f"a floor of {self.floor}", expected="a probability")
+
+    @property
+    def spec(self) -> str:
+        """`threshold:T:MIN`, with `:FLOOR` if there is one."""
+        floor = f":{self.floor:g}" if self.floor else ""
+        return f"threshold:{self.threshold:g}:{self.min_prompts}{floor}"
+
+    def choose(
+        self, scores: xr.Dataset, *, wording: str | None = None, checkpoint: int | str = -1
+    ) -> xr.Dataset:
+        """Choose each word's refined set, the largest mean score first.
+
+        Returns
+        -------
+        xr.Dataset
+            As `kntrace.knowledge_neurons` gives it, as wide as the largest set (1 at least);
+            attribute `k` is that width. A word may have no neuron at all.
+
+        Raises
+        ------
+        AnalysisError
+            If a word has fewer prompts than `min_prompts`, if there is no such wording or
+            checkpoint, or if a score is not a finite number.
+        """
+        view = read_wording(scores, wording)
+        place = checkpoint_position(view, checkpoint)
+        sets = [self._refined(view, place, word) for word in range(len(view.words))]
+        widest = max(1, *(len(flat) for flat, _ in sets))
+        flat = np.full((len(sets), widest), -1, dtype=np.int64)
+        values = np.full(flat.shape, np.nan)
+        for word, (some, mean) in enumerate(sets):
+            flat[word, : len(some)], values[word, : len(some)] = some, mean
+        width = scores.sizes["neuron"]
+        dims, empty = ("word", "rank"), flat < 0
+        layer, neuron = (
+            np.where(empty, -1, labels[np.where(empty, 0, part)])
+            for labels, part in zip(
+                (scores["layer"].values, scores["neuron"].values),
+                np.divmod(flat, width),
+                strict=True,
+            )
+        )
+        return xr.Dataset(
+            {"layer": (dims, layer), "neuron": (dims, neuron), "score": (dims, values)},
+            coords={
+                "word": scores["word"],
+                "group": scores["group"],
+                "rank": np.arange(widest, dtype=np.int64),
+            },
+            attrs={
+                "k": widest,
+                "selection": self.spec,
+                "wording": view.name,
+                "checkpoint": view.checkpoints[place],
+                "layers": scores.sizes["layer"],
+                "width": width,
+            },
+        )
+
+    def _refined(
+        self, view: Wording, checkpoint: int, word: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Neurons, counted through all layers, and their mean scores."""
+        asked = view.asked[word]
+        if asked.sum() < self.min_prompts:
+            raise AnalysisError(
+                f"{asked.sum()} prompts in the wording {view.name!r}",
+                where=f"word {view.words[word]!r}",
+                expected=f"at least min_prompts = {self.min_prompts}",
+            )
+        mean = view.mean(checkpoint, word).ravel()
+        cell = view.scores[["score", "probability"]].isel(checkpoint=checkpoint, word=word).load()
+        values = cell["score"].transpose("prompt", "layer", "neuron").values[asked]
+        values = values.reshape(len(values), -1)
+        most = values.max(axis=1, keepdims=True)
+        known = cell["probability"].values[asked, None] >= self.floor
+        coarse = (values >= self.threshold * most) & (most > 0) & known
+        refined = np.flatnonzero(coarse.sum(axis=0) >= self.min_prompts)
+        refined = refined[np.argsort(-mean[refined], kind="stable")]
+        return refined.astype(np.int64), mean[refined]
+
+
+def read_selection(text: str) -> Selection:
+    """Read `top:K`, `threshold:T:MIN` or `threshold:T:MIN:FLOOR`.
+
+    Raises
+    ------
+    AnalysisError
+        If it is none of these, or a number in it is out of range.
+    """
+    kind, *parts = text.strip().split(":")
+    try:
+        if kind == "top" and len(parts) == 1:
+            k = int(parts[0])
+            if k < 1:
+                raise AnalysisError(f"k = {k} knowledge neurons", expected="1 or more")
+            return TopK(k)
+        if kind == "threshold" and len(parts) in (2, 3):
+            floor = float(parts[2]) if len(parts) == 3 else 0.0
+            return Threshold(float(parts[0]), _count(parts[1]), floor)
+    except ValueError:
+        pass
+    raise AnalysisError(f"the selection {text!r}", expected=_FORMS)
+
+
+def _count(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise AnalysisError(
+            f"min_prompts = {text}",
+            expected="a whole number of prompts, 1 or more, not a share of them",
+        ) from None
