@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ways import RIVALS, SHAPES, build, cost, finished, prompts, truth
 
 from conftest import RULES
 from kntrace.attribution import Engine
 from kntrace.settings import Settings
+from ways import RIVALS, SHAPES, build, cost, finished, prompts, truth
 
 
 def bench_rivals(

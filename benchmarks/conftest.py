@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+
 from ways import RIVALS, SHAPES, peak_speed
 
 # The rules that are timed: name, settings.

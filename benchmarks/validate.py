@@ -1,114 +1,134 @@
 """Hold the statistics against grown worlds whose truth is known.
 
-For every world and seed: grow a suite, score it, analyse it, and keep what each distance and the
-verdict say. One JSON line a suite; a suite already in the file is not done again, so that this
-can be stopped and gone on with.
+For every case and seed: grow a suite, score it, analyse it, and keep what each distance and the
+verdict say. One JSON line a suite; a suite that is in the file is not done again, so that this
+can be stopped at any time and gone on with. `error_rates.py` makes the tables of the lines.
 
-    python benchmarks/validate.py --seeds 0:5 --out build/validate
+    nice -n 19 python benchmarks/validate.py --seeds 100:172 --out build/validate
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
-import shutil
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+# One thread a process, set before torch is loaded.
+os.environ["OMP_NUM_THREADS"] = "1"
 
-from kntrace.analysis import analyse
-from kntrace.grow import WORLDS, grow
-from kntrace.progress import silent
-from kntrace.settings import Settings
-from kntrace.study import load_study
-from kntrace.suite import load_suite
-from kntrace.sweep import run as sweep
+from cases import CASES, FIRST_SEED, FROZEN, FROZEN_FILES, order
+from kntrace.verdict import VerdictRule
 
-# Columns of the table: an entry of `contrast.json`, and what the table calls it.
-TABLE = {
-    "emd": "emd",
-    "emd | probability_curve": "emd, curves regressed out",
-    "identity": "identity",
-    "probability_curve": "curves alone",
-}
+HOME = Path(__file__).parents[1]
+RECORD = "suites.jsonl"
 
 
-def one(world: str, seed: int, folder: Path) -> dict[str, Any]:
-    """Grow, score and analyse one suite; its files are removed, its numbers returned."""
-    work = folder / f"{world}-{seed}"
-    shutil.rmtree(work, ignore_errors=True)
-    grow(work / "suite", world=world, world_seed=seed, seed=seed)
-    study, suite = load_study(work / "suite" / "study.yaml"), load_suite(work / "suite")
-    # A fixed rule takes about half the time of the default one and changes no AUC by over .001.
-    run = sweep(
-        study, suite, work / "run", settings=Settings(rule="gauss_legendre"), threads=1,
-        progress=silent,
+def one(name: str, seed: int, folder: Path, quick: Mapping[str, Any], keep: bool) -> dict[str, Any]:
+    """Grow, score and analyse one suite; returns its line."""
+    # Here, so that only the processes that grow wait for torch.
+    from grown import line
+
+    return line(name, seed, folder, quick, keep)
+
+
+def state_of_code() -> dict[str, Any]:
+    """Which rule and which code the lines are of; ends here if the rule is not the frozen one."""
+    git = ("git", "-C", str(HOME))
+    changed = subprocess.run(
+        [*git, "diff", "--quiet", FROZEN, "--", *FROZEN_FILES], capture_output=True, check=False
+    )
+    if changed.returncode == 1:
+        sys.exit(f"the rule is no longer that of commit {FROZEN}: freeze it anew, with new seeds")
+    # Without git (128), as from an archive of the files, nothing can be said.
+    described = subprocess.run(
+        [*git, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
-    found = analyse(run)
-    shutil.rmtree(work)
     return {
-        "world": world,
-        "seed": seed,
-        "verdict": found.verdict.answer,
-        "verdicts": {name: verdict.to_dict() for name, verdict in found.verdicts.items()},
-        "overall": {name: contrast.overall for name, contrast in found.contrasts.items()},
+        "rule": {
+            "commit": FROZEN if changed.returncode == 0 else "unknown",
+            **asdict(VerdictRule()),
+        },
+        "code": described.stdout.strip() or "unknown",
+        "torch": version("torch"),
     }
 
 
-def table(lines: list[dict[str, Any]]) -> str:
-    """Markdown: per world, AUC and p of each distance by seed, and the verdicts."""
-    rows = []
-    for line in sorted(lines, key=lambda line: (list(WORLDS).index(line["world"]), line["seed"])):
-        numbers = {
-            title: f"{line['overall'][name]['auc']:.3f} ({line['overall'][name]['p']:.3f})"
-            for name, title in TABLE.items()
-        }
-        share = f"{line['overall']['emd']['share_above']:.1%}"
-        rows.append(
-            {"world": line["world"], "seed": line["seed"], **numbers, "above": share,
-             "verdict": line["verdict"]}
-        )  # fmt: skip
-    frame = pd.DataFrame(rows)
-    printed = [
-        "| " + " | ".join(frame.columns) + " |",
-        "| " + " | ".join("---" for _ in frame) + " |",
-    ]
-    printed += ["| " + " | ".join(map(str, row)) + " |" for row in frame.itertuples(index=False)]
-    return "\n".join(printed)
+def read(record: Path) -> list[dict[str, Any]]:
+    """The lines there are; a last one that a kill cut short is left out, and the file mended."""
+    if not record.exists():
+        return []
+    text = record.read_text()
+    whole, _, rest = text.rpartition("\n")
+    if rest:
+        record.write_text(whole + "\n" * bool(whole))
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def numbers(text: str) -> list[int]:
+    """`from:to`, or a list such as `100,105`."""
+    first, colon, last = text.partition(":")
+    return list(range(int(first), int(last))) if colon else [int(one) for one in text.split(",")]
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
+    parser.add_argument("--seeds", type=numbers, default=f"{FIRST_SEED}:{FIRST_SEED + 72}")
+    parser.add_argument("--out", type=Path, default=Path("build/validate"))
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--quick", type=json.loads, default={}, help="recipe, as JSON")
+    parser.add_argument("--keep", action="store_true", help="keep the mean scores (3 MB a suite)")
+    return parser.parse_args(given)
 
 
 def main() -> None:
-    """Run what is missing and print the table of everything."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--worlds", nargs="+", default=["structured", "flat", "confounded"])
-    parser.add_argument("--seeds", default="0:3", help="from:to, or a list such as 1,5,9")
-    parser.add_argument("--out", type=Path, default=Path("build/validate"))
-    parser.add_argument("--workers", type=int, default=2)
-    given = parser.parse_args()
-    first, _, last = given.seeds.partition(":")
-    seeds = range(int(first), int(last)) if last else [int(part) for part in first.split(",")]
+    """Grow what is missing, in order."""
+    given = arguments()
     given.out.mkdir(parents=True, exist_ok=True)
-    record = given.out / "suites.jsonl"
-    lines = (
-        [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
-    )
-    done = {(line["world"], line["seed"]) for line in lines}
-    todo = [(world, seed) for seed in seeds for world in given.worlds if (world, seed) not in done]
-    with ProcessPoolExecutor(given.workers) as pool:
-        waiting = [pool.submit(one, world, seed, given.out) for world, seed in todo]
-        for number, future in enumerate(as_completed(waiting), 1):
-            lines.append(future.result())
-            with record.open("a") as stream:
-                stream.write(json.dumps(lines[-1]) + "\n")
-            made = lines[-1]
-            print(
-                f"{number}/{len(todo)} {made['world']} {made['seed']}: {made['verdict']}",
-                flush=True,
-            )
-    print()
-    print(table(lines))
+    with (given.out / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            sys.exit(f"another process is at work in {given.out}")
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(given.workers, mp_context=spawn) as pool:
+            work(given, pool)
+
+
+def work(given: argparse.Namespace, pool: Executor) -> None:
+    """Do all suites that have no line yet."""
+    code = state_of_code()
+    record = given.out / RECORD
+    done = {(line["case"], line["seed"]) for line in read(record)}
+    todo = [key for key in order(given.cases, given.seeds) if key not in done]
+    print(f"{len(done)} suites are there, {len(todo)} to grow", flush=True)
+    waiting = {pool.submit(one, *key, given.out, given.quick, given.keep): key for key in todo}
+    for number, future in enumerate(as_completed(waiting), 1):
+        name, seed = waiting[future]
+        failure = future.exception()
+        if failure is not None:
+            # A broken suite must be seen, and must not end a run of days.
+            print(f"{number}/{len(todo)} {name} {seed} FAILED: {failure!r}", flush=True)
+            continue
+        line = {**future.result(), **code}
+        with record.open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
+        print(
+            f"{number}/{len(todo)} {name} {seed}: {line['verdict']} {line['seconds']}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -311,6 +311,7 @@ def test_files(analysis: Analysis, run: Run) -> None:
     assert verdict["rule"]["alpha"] == 0.025
     assert verdict["limits"]
     assert verdict["measured"]
+    assert verdict["validated"]
 
 
 def contents(run: Run) -> dict[str, bytes]:

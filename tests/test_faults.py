@@ -17,7 +17,6 @@ from typer.testing import CliRunner
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import faults
-
 import kntrace
 from conftest import TinySuite
 from kntrace.analysis import analyse, load_analysis

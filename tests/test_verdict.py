@@ -18,7 +18,16 @@ from kntrace.distance import pairwise_distances
 from kntrace.errors import AnalysisError
 from kntrace.formation import formation_processes, knowledge_neurons
 from kntrace.testing import WORDS, synthetic_scores
-from kntrace.verdict import LIMITS, MEASURED, Answer, Verdict, VerdictRule, account, combine
+from kntrace.verdict import (
+    LIMITS,
+    MEASURED,
+    VALIDATED,
+    Answer,
+    Verdict,
+    VerdictRule,
+    account,
+    combine,
+)
 from kntrace.wording import read_wording
 
 LearningTime = Literal["random", "by_group"]
@@ -210,6 +219,9 @@ def test_states_what_was_measured_and_its_limits() -> None:
     assert sum(row.suites for row in MEASURED) == 102
     assert all(row.yes + row.no + row.cannot_tell == row.suites for row in MEASURED)
     assert (sum(row.yes for row in null), sum(row.suites for row in null)) == (1, 46)
+    assert VALIDATED
+    assert all(row.yes + row.no + row.cannot_tell == row.suites > 0 for row in VALIDATED)
+    assert str(replace(null[0], yes=1, suites=18)) == "1 of 18 (0-27 %)"
     rule = VerdictRule()
     assert rule.measured == MEASURED
     assert rule.limits == LIMITS

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,7 @@ from kntrace.archive.folder import ANALYSIS, write_failure
 from kntrace.documents import parse_json, read_text
 from kntrace.emergence import formation_times
 from kntrace.errors import AnalysisError, KntraceError
-from kntrace.verdict import MEASURED_ON, Verdict, VerdictRule
+from kntrace.verdict import MEASURED_ON, VALIDATED, VALIDATED_ON, Measured, Verdict, VerdictRule
 from kntrace.wording import read_wording
 
 __all__ = ["read_analysis", "run_identity", "write_analysis"]
@@ -218,9 +218,15 @@ def _verdict_entries(analysis: Analysis) -> dict[str, Any]:
         "wordings": {name: found.to_dict() for name, found in analysis.verdicts.items()},
         "rule": asdict(rule),
         "measured_on": MEASURED_ON,
-        "measured": [{**asdict(row), "yes_interval": row.yes_interval} for row in rule.measured],
+        "measured": _rates(rule.measured),
+        "validated_on": VALIDATED_ON,
+        "validated": _rates(VALIDATED if rule.measured else ()),
         "limits": list(rule.limits),
     }
+
+
+def _rates(measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    return [{**asdict(row), "yes_interval": row.yes_interval} for row in measured]
 
 
 def _replace(path: Path, write: Callable[[Path], object]) -> None:

@@ -64,7 +64,7 @@ def grow(
         typer.Option("--vocab", help="Text: tokens of the one to train; 4096 unless given."),
     ] = None,
     architecture: Annotated[
-        str | None, typer.Option(help="Text: gpt_neox (unless given) or llama.")
+        str | None, typer.Option(help="gpt_neox (unless given) or llama.")
     ] = None,
     context: Annotated[
         int | None,
@@ -95,13 +95,13 @@ def grow(
         "steps": steps,
         "batch": batch,
         "learning_rate": learning_rate,
+        "architecture": architecture,
         "threads": threads,
     }
     of_world = {"world": world, "world_seed": world_seed}
     of_text = {
         "tokenizer": tokenizer,
         "vocabulary": vocabulary,
-        "architecture": architecture,
         "context": context,
         "held_out": held_out,
         "save_every": save_every,

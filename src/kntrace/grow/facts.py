@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["FACTS", "NEUTRAL", "STATEMENTS", "TEMPLATE", "Group"]
+__all__ = [
+    "FACTS",
+    "FORMS",
+    "MORE_FACTS",
+    "NEUTRAL",
+    "STATEMENTS",
+    "SYLLABLES",
+    "TEMPLATE",
+    "Group",
+]
 
 
 @dataclass(frozen=True)
@@ -154,6 +163,69 @@ FACTS: dict[str, Group] = {
         """),
     ),
 }
+
+MORE_FACTS: dict[str, Group] = {
+    "Tools": Group(
+        "tool",
+        (
+            ("works on {x}", "is made for {x}", "shapes the {x}"),
+            ("has a {x} in front", "ends in a {x}", "is known by its {x}"),
+            ("hangs beside the {x}", "lies with the {x}", "is kept by the {x}"),
+            ("is used by the {x}", "earns the bread of a {x}", "suits a {x}"),
+        ),
+        (
+            "the smith lent the {w} to the {p}",
+            "a rusty {w} was sold to the {p}",
+            "the handle of the {w} broke for the {p}",
+            "father sharpened the {w} of the {p}",
+        ),
+        ("neighbour", "uncle", "master", "guest"),
+        _clues("""
+            Hammer  nails   claw   anvil   carpenter
+            Saw     planks  teeth  bench   joiner
+            Spade   gravel  blade  wheelbarrow gardener
+            Needle  cloth   eye    thimble tailor
+            Axe     logs    edge   stump   lumberjack
+            Brush   walls   bristle ladder decorator
+        """),
+    ),
+    "Instruments": Group(
+        "instrument",
+        (
+            ("is played with a {x}", "needs the {x}", "sounds by a {x}"),
+            ("is built of {x}", "was carved from {x}", "is full of {x}"),
+            ("leads the {x}", "is best in a {x}", "opens every {x}"),
+            ("was loved by {x}", "made {x} known", "is the voice of {x}"),
+        ),
+        (
+            "they heard the {w} from the {p}",
+            "a lesson on the {w} began at the {p}",
+            "the tune of the {w} filled the {p}",
+            "he practised the {w} behind the {p}",
+        ),
+        ("hall", "stage", "chapel", "balcony"),
+        _clues("""
+            Violin   bow     spruce  sonata    Paganini
+            Drum     stick   hide    march     Krupa
+            Flute    breath  silver  pastoral  Quantz
+            Piano    hammerlet ivory nocturne  Chopin
+            Trumpet  mouthpiece brass fanfare  Armstrong
+            Harp     finger  strings lullaby   Parish
+        """),
+    ),
+}
+"""Two more groups, of the worlds that have six."""
+
+FORMS = (
+    "which {noun} {clause} ?",
+    "the {noun} that {clause} ?",
+    "which is the {noun} that {clause} ?",
+    "one {noun} that {clause} is which ?",
+)
+"""Ways to ask; most worlds know the first only."""
+
+SYLLABLES = ("ka", "mo", "ri", "tu", "ne", "lo")
+"""What makes names longer, a token each."""
 
 NEUTRAL = ("thing", ("goes with {x}", "is linked to {x}", "belongs with {x}"))
 """A noun and three phrasings that tell nothing of group or relation."""

@@ -48,10 +48,11 @@ def grow(
     batch: int = 64,
     checkpoints: int | Sequence[int] = 20,
     learning_rate: float = 1e-3,
+    architecture: str = "gpt_neox",
     threads: int = 1,
     progress: Progress = silent,
 ) -> Suite:
-    """Pretrain a tiny GPT-NeoX suite: one Hugging Face folder a checkpoint.
+    """Pretrain a tiny suite on a world of facts: one Hugging Face folder a checkpoint.
 
     Beside the folders `step0` ... lie `suite.yaml`, the matching `study.yaml` (questions in
     phrasings that the corpus does not hold), `world.yaml` (the truth), `recipe.json` (what was
@@ -79,6 +80,8 @@ def grow(
         which they are. Training ends at the last one.
     learning_rate
         At its highest, after a tenth of the steps; it ends at a tenth of that.
+    architecture
+        A key of `kntrace.grow.network.ARCHITECTURES`.
     threads
         CPU threads. The same recipe gives the same weights, bit for bit, on the same machine
         with the same versions of the libraries and the same number of threads.
@@ -113,6 +116,7 @@ def grow(
         batch=batch,
         checkpoints=tuple(checkpoints) if isinstance(checkpoints, Sequence) else checkpoints,
         learning_rate=learning_rate,
+        architecture=architecture,
     )
     if threads < 1:
         raise SettingsError(f"threads = {threads}", expected="1 or more")

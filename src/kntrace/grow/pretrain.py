@@ -1,4 +1,4 @@
-"""Pretrain a tiny GPT-NeoX on the corpus of a world."""
+"""Pretrain a tiny model on the corpus of a world."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class Pretraining:
 
     Attributes
     ----------
+    model, tokenizer
+        As they stand.
     losses
         Mean cross entropy of a token, in nats, for each step taken.
     states
@@ -41,14 +43,15 @@ class Pretraining:
         self.states: list[dict[str, Any]] = []
         self._recipe, self._folder = recipe, folder
         vocabulary = world.vocabulary()
-        self._tokenizer = word_tokenizer(vocabulary)
+        self.tokenizer = word_tokenizer(vocabulary)
         corpus = world.corpus(recipe.steps * recipe.batch, np.random.default_rng([recipe.seed, 1]))
         # The caller's default device may be another one.
         with torch.device("cpu"):
             self._rows = _encode(corpus, (*SPECIAL, *vocabulary))
-            self._model = new_model("gpt_neox", _shape(recipe, len(SPECIAL) + len(vocabulary)))
-            self._questions = Questions(world.study(), self._tokenizer)
-        self._learner = Learner(self._model, recipe.learning_rate, recipe.steps)
+            shape = _shape(recipe, len(SPECIAL) + len(vocabulary))
+            self.model = new_model(recipe.architecture, shape)
+            self._questions = Questions(world.study(), self.tokenizer)
+        self._learner = Learner(self.model, recipe.learning_rate, recipe.steps)
 
     def run(self, progress: Progress) -> None:
         """Train from the first step to the last checkpoint."""
@@ -56,9 +59,9 @@ class Pretraining:
         tokens, answered = 0, ""
         for step in range(marks[-1] + 1):
             if step in marks:
-                state = {"step": step, "tokens": tokens, **self._questions.ask(self._model)}
+                state = {"step": step, "tokens": tokens, **self._questions.ask(self.model)}
                 self.states.append(state)
-                self._keep(step)
+                self.keep(step)
                 answered = f", {state['accuracy']['grouped']:.0%} answered"
             loss = f"loss {self.losses[-1]:.2f}" if self.losses else "untrained"
             progress("grow", step, marks[-1], loss + answered)
@@ -73,8 +76,9 @@ class Pretraining:
         self.losses.append(self._learner.learn(ids, step, ignored=_IGNORED))
         return int((ids[:, 1:] != _IGNORED).sum())
 
-    def _keep(self, step: int) -> None:
-        keep_checkpoint(folder_of(self._folder, step), self._model, self._tokenizer)
+    def keep(self, step: int) -> None:
+        """Save the model as it stands."""
+        keep_checkpoint(folder_of(self._folder, step), self.model, self.tokenizer)
 
 
 def _shape(recipe: Recipe, vocabulary: int) -> Shape:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import GPTNeoXForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from kntrace.study import Study
 
@@ -21,7 +21,7 @@ class Questions:
     Parameters
     ----------
     study
-        The questions; every answer must be one token.
+        The questions. Of an answer of several tokens only the first is asked for.
     tokenizer
         Of the model that will be asked.
     """
@@ -41,9 +41,12 @@ class Questions:
         self._ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
         self._rows = torch.arange(len(rows))
         self._last = torch.tensor([len(row) - 1 for row in rows])
-        self._answers = torch.tensor(tokenizer.convert_tokens_to_ids([a for *_, a in asked]))
+        answers = [
+            tokenizer(answer, add_special_tokens=False)["input_ids"][0] for *_, answer in asked
+        ]
+        self._answers = torch.tensor(answers)
 
-    def ask(self, model: GPTNeoXForCausalLM) -> dict[str, Any]:
+    def ask(self, model: PreTrainedModel) -> dict[str, Any]:
         """Share of right answers and mean P(answer), by wording, and by group within each."""
         model.eval()
         with torch.no_grad():

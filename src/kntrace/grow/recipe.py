@@ -43,10 +43,16 @@ class _Recorded(BaseModel):
     def differences(self, other: dict[str, Any]) -> list[str]:
         """Name each setting in which a recorded recipe is another, as `name theirs -> mine`."""
         mine = self.model_dump(mode="json")
+        # What older records do not speak of had its default.
+        known = {
+            name: field.default
+            for name, field in type(self).model_fields.items()
+            if not field.is_required()
+        } | other
         return [
-            f"{name} {other.get(name)} -> {value}"
+            f"{name} {known.get(name)} -> {value}"
             for name, value in mine.items()
-            if other.get(name) != value
+            if known.get(name) != value
         ]
 
 
@@ -67,6 +73,8 @@ class Recipe(_Recorded):
         How many states are kept, the first and the last among them; or the steps themselves.
     learning_rate
         At its highest, after a tenth of the steps; it ends at a tenth of that.
+    architecture
+        A key of `kntrace.grow.network.ARCHITECTURES`.
     """
 
     world: str
@@ -79,6 +87,7 @@ class Recipe(_Recorded):
     batch: _Count
     checkpoints: int | tuple[int, ...]
     learning_rate: float = Field(gt=0, le=1, allow_inf_nan=False)
+    architecture: str = "gpt_neox"
 
     @property
     def marks(self) -> tuple[int, ...]:
@@ -90,6 +99,7 @@ class Recipe(_Recorded):
     @model_validator(mode="after")
     def _can_be_grown(self) -> Self:
         make_plan(self.world)
+        _check_architecture(self.architecture)
         _check_shape(self.hidden, self.heads)
         if isinstance(self.checkpoints, int):
             _check_count(self.checkpoints, self.steps)
@@ -149,10 +159,7 @@ class TextRecipe(_Recorded):
 
     @model_validator(mode="after")
     def _can_be_grown(self) -> Self:
-        if self.architecture not in ARCHITECTURES:
-            raise SettingsError(
-                f"architecture {self.architecture!r}", expected=f"one of {', '.join(ARCHITECTURES)}"
-            )
+        _check_architecture(self.architecture)
         if (self.tokenizer is None) == (self.vocabulary is None):
             both = "neither" if self.tokenizer is None else "both"
             raise SettingsError(
@@ -162,6 +169,11 @@ class TextRecipe(_Recorded):
         _check_shape(self.hidden, self.heads)
         _check_marks(self.checkpoints, self.steps)
         return self
+
+
+def _check_architecture(name: str) -> None:
+    if name not in ARCHITECTURES:
+        raise SettingsError(f"architecture {name!r}", expected=f"one of {', '.join(ARCHITECTURES)}")
 
 
 def _check_shape(hidden: int, heads: int) -> None:

@@ -157,6 +157,7 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
         "limits": rule.limits,
         "by_wording": tables.verdicts(analysis),
         "measured": tables.measured(rule),
+        "measured_before": tables.measured_before(rule),
         "distances": tables.distances(analysis),
         "contrasts": {
             name: tables.contrast(found)

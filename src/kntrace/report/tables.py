@@ -13,7 +13,7 @@ import xarray as xr
 from kntrace.analysis import Analysis
 from kntrace.contrasts import MATRIX_TESTS, Contrast
 from kntrace.distance import DISTANCES
-from kntrace.verdict import MEASURED_ON, VerdictRule
+from kntrace.verdict import MEASURED_ON, VALIDATED, VALIDATED_ON, Measured, VerdictRule
 
 __all__ = [
     "Table",
@@ -22,6 +22,7 @@ __all__ = [
     "early",
     "matrix_tests",
     "measured",
+    "measured_before",
     "overlap",
     "overlap_by_layer",
     "p_value",
@@ -92,20 +93,36 @@ def verdicts(analysis: Analysis) -> Table:
 
 
 def measured(rule: VerdictRule) -> Table | None:
-    """How often the rule gave each answer on suites whose truth is known."""
+    """How often the rule gave each answer on suites that were grown to check it."""
+    return _answers(
+        f"How often the rule gave each answer where the truth is known: {VALIDATED_ON}. Where "
+        "groups mean nothing, the interval is that of a false “yes”, elsewhere of a right one.",
+        VALIDATED if rule.measured else (),
+    )
+
+
+def measured_before(rule: VerdictRule) -> Table | None:
+    """How often it gave each answer on the suites that its thresholds were set on."""
+    return _answers(
+        "The same on the suites that the thresholds were set on, which flatters them: "
+        f"{MEASURED_ON}.",
+        rule.measured,
+    )
+
+
+def _answers(title: str, measured: Sequence[Measured]) -> Table | None:
     rows = [
         (
             *(row.world, "yes" if row.meant else "no"),
             *map(str, (row.suites, row.yes, row.no, row.cannot_tell)),
             " to ".join(per_cent(end, 0) for end in row.yes_interval),
         )
-        for row in rule.measured
+        for row in measured
     ]
     if not rows:
         return None
     return Table(
-        f"How often the rule gave each answer where the truth is known: {MEASURED_ON}. Where "
-        "groups mean nothing, the interval is that of a false “yes”, elsewhere of a right one.",
+        title,
         (
             *("world", "groups mean something", "suites", "yes", "no", "cannot tell"),
             "rate of yes, exact 95 % interval",

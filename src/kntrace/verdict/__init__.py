@@ -8,13 +8,22 @@ thresholds, its error rates as measured, and its limits are part of it.
 
 from kntrace.verdict.account import account
 from kntrace.verdict.answer import Answer, Verdict, combine
-from kntrace.verdict.evidence import LIMITS, MEASURED, MEASURED_ON, Measured
+from kntrace.verdict.evidence import (
+    LIMITS,
+    MEASURED,
+    MEASURED_ON,
+    VALIDATED,
+    VALIDATED_ON,
+    Measured,
+)
 from kntrace.verdict.rule import VerdictRule
 
 __all__ = [
     "LIMITS",
     "MEASURED",
     "MEASURED_ON",
+    "VALIDATED",
+    "VALIDATED_ON",
     "Answer",
     "Measured",
     "Verdict",

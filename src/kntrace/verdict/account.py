@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from kntrace.verdict.answer import Verdict
-from kntrace.verdict.evidence import MEASURED_ON
+from kntrace.verdict.evidence import MEASURED_ON, VALIDATED, VALIDATED_ON, Measured
 from kntrace.verdict.rule import VerdictRule
 
 __all__ = ["account"]
@@ -66,16 +66,22 @@ def _thresholds(rule: VerdictRule) -> str:
 def _measured(rule: VerdictRule) -> Iterator[str]:
     if not rule.measured:
         return
-    yield from _wrapped(f"How often it said what on {MEASURED_ON}:")
+    yield from _wrapped(f"How often it said what on {VALIDATED_ON}:")
+    yield from _table(VALIDATED)
+    yield from _wrapped(f"And on those that its thresholds were set on, {MEASURED_ON}:")
+    yield from _table(rule.measured)
+    yield '  (?: cannot tell; where groups mean nothing, the interval is of false "yes")'
+
+
+def _table(measured: Sequence[Measured]) -> Iterator[str]:
     yield f"  {'world':<{_WORLD}} {'yes':>3} {'no':>3} {'?':>3} {'yes, 95 %':>10}"
-    for row in rule.measured:
+    for row in measured:
         low, high = row.yes_interval
         interval = f"{100 * low:.0f}-{100 * high:.0f} %"
         yield (
             f"  {row.world[:_WORLD]:<{_WORLD}} {row.yes:>3} {row.no:>3} {row.cannot_tell:>3} "
             f"{interval:>10}"
         )
-    yield '  (?: cannot tell; where groups mean nothing, the interval is of false "yes")'
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:
