@@ -290,14 +290,14 @@ class Engine:
         return token_by_token(encoded)
 
     def _in_groups(self, encoded: Sequence[Encoded]) -> list[Attribution]:
-        """As many prompts at once as a third of the budget has room for what is kept of each."""
+        """As many prompts at once as what is kept of each fits into three tenths of the budget."""
         memory = self._memory(encoded)
         number = self._model.get_input_embeddings().weight.element_size()
         # Gradients at some nodes and sums over them in double precision; the logits while it is
         # recorded; and the row in which nothing is replaced, which runs through all layers.
         kept = self.layers * self.width * (16 * number + 160)
         kept += 2 * memory.per_row + self.layers * memory.per_row_layer
-        most = max(int(self._budget / 3 / kept), 1)
+        most = max(int(0.3 * self._budget / kept), 1)
         found: list[Attribution] = []
         while len(found) < len(encoded):
             some = encoded[len(found) : len(found) + most]
