@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numcodecs.zstd import Zstd
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "fuzz"))
+sys.path.append(str(Path(__file__).parents[1] / "fuzz"))
 
 import readers
 
