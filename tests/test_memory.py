@@ -150,22 +150,13 @@ print(weights, budget, peak() - before)
     ids=["2000 nodes", "large budget", "by a cache", "many prompts"],
 )  # fmt: skip
 def test_memory_stays_within_the_budget(kind, options, rule, nodes, prompts, budget):
-    """Beyond the weights, at most 0.3 of them and the budget; a process of its own each.
-
-    What the allocator holds beyond what is in use differs by a fifth from run to run, so the
-    best of three counts.
-    """
+    """Beyond the weights, at most 0.3 of them and the budget; a process of its own each."""
     code = MEASURE.format(
         kind=kind, options=options, rule=rule, nodes=nodes, prompts=prompts, budget=budget
     )
-    for _ in range(3):
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        weights, allowed, used = map(int, done.stdout.split())
-        if used <= 0.3 * weights + allowed:
-            break
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    weights, allowed, used = map(int, done.stdout.split())
     assert used <= 0.3 * weights + allowed, f"{used / 1e6:.0f} MB"
     # And the budget is used; but by a cache rows of different layers never stand together.
     if kind != "BloomConfig":
