@@ -94,7 +94,7 @@ def test_prompts_are_taken_in_groups_that_fit():
         together = engine.attribute_many(prompts(5))
         one = engine._memory(prompts(1))
     kept = 3 * 56 * (16 * 8 + 160) + 2 * one.per_row + 3 * one.per_row_layer
-    with Engine(model, None, memory=int(3 * 2.5 * kept)) as engine:
+    with Engine(model, None, memory=int(4 * 2.5 * kept)) as engine:
         record, sizes = engine._replay.record, []
         engine._replay.record = lambda given: sizes.append(len(given)) or record(given)
         grouped = engine.attribute_many(prompts(5))
@@ -104,7 +104,7 @@ def test_prompts_are_taken_in_groups_that_fit():
 
 
 MEASURE = """
-import sys, torch
+import ctypes, gc, torch
 from transformers import AutoModelForCausalLM, {kind}
 from kntrace.attribution import Engine
 from kntrace.models.tokens import Encoded
@@ -125,6 +125,9 @@ prompts = [Encoded(tuple(range(5 + i, 29 + i)), (7,)) for i in range({prompts})]
 budget = {budget}
 with Engine(model, None, Settings(rule='{rule}', nodes={nodes}), memory=budget) as engine:
     engine.attribute_many(prompts[:1])  # torch's own buffers and code are loaded by now
+    # What that left free goes back to the system, or it would be used again and not be counted.
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     open('/proc/self/clear_refs', 'w').write('5')
     before = now()
     found = engine.attribute_many(prompts)

@@ -290,14 +290,14 @@ class Engine:
         return token_by_token(encoded)
 
     def _in_groups(self, encoded: Sequence[Encoded]) -> list[Attribution]:
-        """As many prompts at once as what is kept of each fits into three tenths of the budget."""
+        """As many prompts at once as what is kept of each fits into a quarter of the budget."""
         memory = self._memory(encoded)
         number = self._model.get_input_embeddings().weight.element_size()
         # Gradients at some nodes and sums over them in double precision; the logits while it is
         # recorded; and the row in which nothing is replaced, which runs through all layers.
         kept = self.layers * self.width * (16 * number + 160)
         kept += 2 * memory.per_row + self.layers * memory.per_row_layer
-        most = max(int(0.3 * self._budget / kept), 1)
+        most = max(int(self._budget / 4 / kept), 1)
         found: list[Attribution] = []
         while len(found) < len(encoded):
             some = encoded[len(found) : len(found) + most]
@@ -364,7 +364,7 @@ class Engine:
         return self._baseline.to(activation.dtype).expand_as(activation)
 
     def _memory(self, encoded: Sequence[Encoded]) -> Memory:
-        """Half the budget, and what a row costs: measured once for each size of prompts."""
+        """Two fifths of the budget, and what a row costs: measured once for each size of prompts."""
         longest = max(encoded, key=lambda one: len(one.ids))
         tokens = 2 ** math.ceil(math.log2(len(longest.ids)))
         answer = max(len(one.answer) for one in encoded)
@@ -378,4 +378,4 @@ class Engine:
                 self._replay.record([made_up]),
                 self._model.get_input_embeddings().weight.shape[0],
             )
-        return Memory(self._budget // 2, *self._costs[tokens, answer])
+        return Memory(int(0.4 * self._budget), *self._costs[tokens, answer])
