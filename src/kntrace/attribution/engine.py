@@ -364,7 +364,7 @@ class Engine:
         return self._baseline.to(activation.dtype).expand_as(activation)
 
     def _memory(self, encoded: Sequence[Encoded]) -> Memory:
-        """Two fifths of the budget, and what a row costs: measured once for each size of prompts."""
+        """Two fifths of the budget, and a row's cost: measured once for each size of prompts."""
         longest = max(encoded, key=lambda one: len(one.ids))
         tokens = 2 ** math.ceil(math.log2(len(longest.ids)))
         answer = max(len(one.answer) for one in encoded)
