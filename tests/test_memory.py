@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ import torch
 
 from families import VOCABULARY, make
 from kntrace.attribution import Engine
-from kntrace.attribution.memory import Memory, cost_of_rows
-from kntrace.errors import ModelError
+from kntrace.attribution.memory import Memory, cost_of_rows, usual_budget
+from kntrace.errors import ModelError, SettingsError
 from kntrace.models.tokens import Encoded
 from kntrace.settings import Settings
 
@@ -21,6 +22,22 @@ def prompts(count: int = 3) -> list[Encoded]:
     generator = torch.Generator().manual_seed(3)
     draw = torch.randint(1, VOCABULARY, (count, 9), generator=generator)
     return [Encoded(tuple(row[:8].tolist()), (int(row[8]),)) for row in draw]
+
+
+def test_the_usual_budget_of_a_device(monkeypatch):
+    assert usual_budget(torch.device("cpu")) == usual_budget(torch.device("mps")) == 2 * 2**30
+    for total, quarter in ((141, 32), (80, 16), (24, 4), (6, 1), (2, 1)):
+        card = SimpleNamespace(total_memory=total * 2**30)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, card=card: card)
+        assert usual_budget(torch.device("cuda")) == quarter * 2**30
+
+
+def test_a_budget_of_nothing_is_refused():
+    with (
+        pytest.raises(SettingsError, match="memory = 0 bytes"),
+        Engine(make("gpt2"), None, memory=0),
+    ):
+        pass
 
 
 def test_rows_are_cut_where_the_budget_ends():

@@ -28,7 +28,7 @@ from kntrace.attribution.joint import (
     mean_over_tokens,
     token_by_token,
 )
-from kntrace.attribution.memory import Memory, cost_of_rows
+from kntrace.attribution.memory import Memory, cost_of_rows, usual_budget
 from kntrace.attribution.objectives import find_objective
 from kntrace.attribution.precision import products_in
 from kntrace.attribution.replays import Recording
@@ -40,10 +40,7 @@ from kntrace.models.feedforward import Stack, find_stack, refuse_unsupported
 from kntrace.models.tokens import AnswerForm, Encoded
 from kntrace.settings import Settings
 
-__all__ = ["DEFAULT_MEMORY", "Engine"]
-
-DEFAULT_MEMORY = 2 * 2**30
-"""Bytes that the rows of one replay may take unless the caller says otherwise."""
+__all__ = ["Engine"]
 
 
 class Engine:
@@ -59,7 +56,8 @@ class Engine:
     settings
         Rule, nodes and site. `settings.dtype` is the business of whoever loads the model.
     memory
-        Bytes that the rows of one replay may take.
+        Bytes that the rows of one replay may take; `memory.usual_budget` of the device unless
+        given.
     baseline
         Where the paths start, (layer, neuron); zero, the paper's, unless given.
 
@@ -77,13 +75,13 @@ class Engine:
         tokenizer: Any,
         settings: Settings | None = None,
         *,
-        memory: int = DEFAULT_MEMORY,
+        memory: int | None = None,
         baseline: Any = None,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._settings = settings or Settings()
-        self._budget = memory
+        self._memory_given = memory
         self._given = baseline
         self._costs: dict[tuple[int, int], tuple[float, float]] = {}
         self._exit = ExitStack()
@@ -100,6 +98,11 @@ class Engine:
             stack.enter_context(at_rest(self._model))
             stack.enter_context(products_in(self._settings.dtype))
             self._stack = find_stack(self._model)
+            device = self._model.get_input_embeddings().weight.device
+            given = self._memory_given
+            self._budget = usual_budget(device) if given is None else given
+            if self._budget < 1:
+                raise SettingsError(f"memory = {given} bytes", expected="a positive number")
             self._reader = Reader(self._model, self._tokenizer, self._settings)
             self.baseline = self._given
             self._replay = fastest_replay(self._model, self._stack, self._settings, stack)

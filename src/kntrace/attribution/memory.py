@@ -7,6 +7,7 @@ rows instead of being guessed from the configuration.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -17,9 +18,26 @@ from torch import Tensor
 from kntrace.attribution.replays import Recording, Replay, Replayed, Rows
 from kntrace.errors import ModelError
 
-__all__ = ["Memory", "cost_of_rows", "in_pieces", "piece_by_piece"]
+__all__ = ["Memory", "cost_of_rows", "in_pieces", "piece_by_piece", "usual_budget"]
 
 _Found = TypeVar("_Found")
+
+_GIB = 2**30
+
+
+def usual_budget(device: torch.device) -> int:
+    """Bytes that the rows of one replay may take on a device unless the caller says otherwise.
+
+    2 GiB; on a CUDA card a quarter of its memory, as the power of two below it, and never less
+    than 1 GiB. Small passes leave a card waiting for the next: Pythia-410M's shape took six
+    times as long on an H200 with 2 GiB as with 32 (docs/benchmarks.md). What is free at the
+    moment is not asked, since the same work would then be cut differently, and its sums
+    rounded differently, from one run to the next; `piece_by_piece` minds a card that is full.
+    """
+    if device.type != "cuda":
+        return 2 * _GIB
+    total: int = torch.cuda.get_device_properties(device).total_memory
+    return max(_GIB, int(2 ** math.floor(math.log2(total / 4))))
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ def _gauss_lobatto(count: int) -> Quadrature:
     if count < 2:
         raise SettingsError(f"rule 'gauss_lobatto' with nodes = {count}", expected="2 or more")
     legendre = np.polynomial.legendre.Legendre.basis(count - 1)
-    points = np.concatenate([[-1.0], np.sort(legendre.deriv().roots()), [1.0]])
+    # They are real, but newer releases of numpy give them as complex numbers.
+    points = np.concatenate([[-1.0], np.sort(legendre.deriv().roots().real), [1.0]])
     weights = 2 / (count * (count - 1) * legendre(points) ** 2)
     return Quadrature((points + 1) / 2, weights / 2)
 

@@ -30,6 +30,14 @@ __all__ = [
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads for the model's arithmetic.")]
+MemoryBudget = Annotated[
+    float | None,
+    typer.Option(
+        "--memory",
+        metavar="GIB",
+        help="GiB of the device for one pass beside the weights; 2, or a quarter of a CUDA card.",
+    ),
+]
 World = Annotated[
     str, typer.Option(help="A world of facts: structured, flat, confounded and others.")
 ]

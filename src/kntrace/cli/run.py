@@ -11,6 +11,7 @@ import kntrace
 from kntrace.cli.options import (
     AllowBin,
     AsJson,
+    MemoryBudget,
     Pattern,
     PresetName,
     Quiet,
@@ -66,6 +67,7 @@ def run_sweep(
     ] = True,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
     threads: Threads = None,
+    memory: MemoryBudget = None,
     evict: Annotated[
         bool,
         typer.Option(
@@ -121,6 +123,7 @@ def run_sweep(
             baseline=None if named else baseline,
             device=device,
             threads=threads,
+            memory=None if memory is None else int(memory * 2**30),
             progress=progress,
             evict=evict,
             allow_bin=allow_bin,

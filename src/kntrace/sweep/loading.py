@@ -61,6 +61,7 @@ def made_ready(
     device: str,
     *,
     allow_bin: bool = False,
+    memory: int | None = None,
 ) -> Iterator[Ready]:
     """Load a checkpoint and enter its engine; both are let go of at the end.
 
@@ -76,11 +77,11 @@ def made_ready(
     loaded = load_checkpoint(checkpoint, device=device, dtype=settings.dtype, allow_bin=allow_bin)
     reference: list[Any] = []
     if rounded:
-        with Engine(loaded.model, loaded.tokenizer, exact) as engine:
+        with Engine(loaded.model, loaded.tokenizer, exact, memory=memory) as engine:
             sample = _read_all(engine, study, checkpoint.label)[:_SAMPLE]
             reference = engine.attribute_many(sample)
         loaded.round_to(settings.dtype)
-    with Engine(loaded.model, loaded.tokenizer, settings) as engine:
+    with Engine(loaded.model, loaded.tokenizer, settings, memory=memory) as engine:
         encoded = _read_all(engine, study, checkpoint.label)
         rounding = _rounding(engine, encoded[:_SAMPLE], reference) if rounded else None
         answers = _answers(study, encoded)

@@ -57,6 +57,7 @@ def run(
     pin: bool = False,
     tell: Callable[[str], None] | None = None,
     sync: bool = False,
+    memory: int | None = None,
 ) -> Run:
     """Score every neuron of every checkpoint of `suite` for every word of `study`.
 
@@ -99,6 +100,9 @@ def run(
     sync
         Force every block to the disk before the next is begun, so that it outlives a loss of
         power. Without it the last seconds before one may have to be computed again.
+    memory
+        Bytes of the device that one pass of the engine may take beside the weights; 2 GiB, or
+        a quarter of a CUDA card, unless given. Another amount may change the last digits.
 
     Returns
     -------
@@ -134,7 +138,9 @@ def run(
         wanted, vector = given_baseline(settings or Settings(), baseline)
         stack.enter_context(writing(path))
         opened = resume_run(path, study, suite, wanted)
-        sweep = _Sweep(path, study, suite, wanted, vector, device, report, opened, access, sync)
+        sweep = _Sweep(
+            path, study, suite, wanted, vector, device, report, opened, access, sync, memory
+        )
         stack.enter_context(torch_threads(threads))
         return sweep.finish(verify)
 
@@ -154,9 +160,11 @@ class _Sweep:
         opened: Run | None,
         access: Access,
         sync: bool,
+        memory: int | None,
     ) -> None:
         self.path = path
         self.sync = sync
+        self.memory = memory
         self.settings = settings
         self.baseline = baseline
         self.device = device
@@ -232,7 +240,12 @@ class _Sweep:
         )
         self.report("sweep", self.done, self.total, f"loading {checkpoint.label}")
         with made_ready(
-            checkpoint, self.study, self.settings, self.device, allow_bin=self.access.allow_bin
+            checkpoint,
+            self.study,
+            self.settings,
+            self.device,
+            allow_bin=self.access.allow_bin,
+            memory=self.memory,
         ) as ready:
             self.session.threads = _threads_in_use()
             run = self._admit(place, ready)
