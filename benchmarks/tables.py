@@ -27,8 +27,9 @@ def tables(measured: dict[str, Any]) -> str:
     parts = [f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}."]
     for shape in dict.fromkeys(row["shape"] for row in ways):
         mine = [row for row in ways if row["shape"] == shape]
+        limits = [row["limit"] / 1e9 for row in mine]
         parts.append(
-            f"## Pythia-{shape.upper()}'s shape\n\nMatrix product {mine[0]['limit'] / 1e9:,.0f} "
+            f"## Pythia-{shape.upper()}'s shape\n\nMatrix product {_span(limits)} "
             f"GFLOP/s; weights {mine[0]['weights'] / 2**30:.2f} GiB."
         )
         for tokens in dict.fromkeys(row["tokens"] for row in mine):
@@ -64,6 +65,12 @@ def comparison(rows: list[dict[str, Any]]) -> str:
             f"{memory} | {error} |"
         )
     return "\n".join(lines)
+
+
+def _span(values: list[float]) -> str:
+    """From the least to the most, once if they are printed alike."""
+    least, most = (f"{end(values):,.0f}" for end in (min, max))
+    return least if least == most else f"{least} to {most}"
 
 
 def growth(rows: list[dict[str, Any]]) -> str:

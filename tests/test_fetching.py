@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 import kntrace
 from conftest import TinySuite, save_checkpoint
 from hub_server import HubServer
-from kntrace.archive import Run, open_run, read_fetched
+from kntrace.archive import Run, open_run
 from kntrace.errors import HubError, KntraceError, RunError, SuiteError
 from kntrace.models import load_checkpoint
 from kntrace.models.load import load_tokenizer
@@ -368,7 +368,7 @@ def test_the_next_checkpoint_is_fetched_meanwhile(
             waits.append((done, detail))
             assert commits(hub)["step100"] not in in_cache()
             # Were it killed now, the next session would know what is its own.
-            assert commits(hub)["step10"] in read_fetched(tmp_path / "run")[NAME]
+            assert commits(hub)["step10"] in cache.claimed(tmp_path / "run")[NAME]
             held.set()
 
     run = sweep(tiny, tmp_path / "run", progress=progress, evict=True)
@@ -421,7 +421,7 @@ def test_what_the_run_fetched_is_deleted_and_nothing_else(
     # Its tokenizer is that of the others too.
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
     assert max(most) <= 3
-    assert not (tmp_path / "run" / "fetched.json").exists()
+    assert cache.claimed(tmp_path / "run") == {}
     # Without the option all of it stays.
     sweep(tiny, tmp_path / "other")
     assert len(in_cache()) == 3
@@ -490,23 +490,52 @@ def test_a_later_session_knows_what_an_earlier_one_fetched(
     else:
         with pytest.raises(ZeroDivisionError):
             sweep(tiny, out, evict=True, progress=stop_after(blocks))
-    listed = read_fetched(out)[NAME]
+    listed = cache.claimed(out)[NAME]
     assert commits(hub)["step0" if blocks <= WORDS else "step10"] in listed
     assert listed <= {commits(hub)["step0"], commits(hub)["step10"]}
     # A session that is not told to delete leaves it all, and the list too.
     if blocks == 1:
         sweep(tiny, out, verify=False)
-        assert read_fetched(out)[NAME] == listed
+        assert cache.claimed(out)[NAME] == listed
         assert len(in_cache()) == 3
     assert not sweep(tiny, out, evict=True).missing()
     assert in_cache() == {commits(hub)["step100"]}
-    assert not (out / "fetched.json").exists()
+    assert cache.claimed(out) == {}
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"owner/tiny": 3}', "\x00"])
-def test_a_list_that_cannot_be_read_deletes_nothing(tmp_path: Path, text: str) -> None:
-    (tmp_path / "fetched.json").write_text(text)
-    assert read_fetched(tmp_path) == {}
+@pytest.mark.parametrize("how", ["copied", "moved"])
+def test_a_run_folder_from_elsewhere_deletes_nothing(
+    hub: HubServer, tiny: TinySuite, tmp_path: Path, how: str
+) -> None:
+    """Whatever it says of itself: what is there was not fetched for the place it is in now."""
+    out, elsewhere = tmp_path / "run", tmp_path / "another"
+    with pytest.raises(ZeroDivisionError):
+        sweep(tiny, out, evict=True, progress=stop_after(1))
+    there = in_cache()
+    assert commits(hub)["step0"] in there
+    (shutil.copytree if how == "copied" else shutil.move)(out, elsewhere)
+    lie = {NAME: sorted(commits(hub).values())}
+    (elsewhere / "fetched.json").write_text(json.dumps(lie))
+    assert not sweep(tiny, elsewhere, evict=True).missing()
+    assert in_cache() == there
+
+
+def test_marks_alone_are_no_repository(hub: HubServer, tmp_path: Path) -> None:
+    cache.claim("owner/tiny", "a" * 40, tmp_path)
+    cache.claim("owner/tiny", "b" * 40, tmp_path / "other")
+    assert cache.repositories("owner") == []
+    assert cache.claimed(tmp_path) == {"owner/tiny": {"a" * 40}}
+    cache.release("owner/tiny", "a" * 40, tmp_path)
+    assert cache.claimed(tmp_path) == {}
+    cache.release("owner/tiny", "b" * 40, tmp_path / "other")
+    assert not (Path(constants.HF_HUB_CACHE) / "models--owner--tiny").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_said(hub: HubServer, tmp_path: Path) -> None:
+    Path(constants.HF_HUB_CACHE).mkdir(parents=True)
+    (Path(constants.HF_HUB_CACHE) / "models--owner--tiny").write_text("")
+    with pytest.raises(HubError, match="the cache of the hub cannot be written"):
+        cache.claim("owner/tiny", "a" * 40, tmp_path)
 
 
 # A repository that moves
@@ -636,7 +665,7 @@ def test_a_command_that_is_stopped_while_it_waits(
     assert child.returncode == 1
     assert f"Stopped with {WORDS} of {3 * WORDS} blocks done" in said
     assert "Traceback" not in said
-    assert commits(hub, "owner/named")["run-10"] in read_fetched(out)["owner/named"]
+    assert commits(hub, "owner/named")["run-10"] in cache.claimed(out)["owner/named"]
     held.set()
     suite = load_suite("owner/named", pattern=pattern)
     assert not sweep(tiny, out, suite, evict=True).missing()

@@ -5,7 +5,6 @@ Nothing else in kntrace imports zarr, and nothing here imports torch.
 
 from kntrace.archive.audited import audit_run, read_prints, write_print
 from kntrace.archive.convergence import Convergence, convergence
-from kntrace.archive.fetched import read_fetched, write_fetched
 from kntrace.archive.folder import writing
 from kntrace.archive.identity import shortlist
 from kntrace.archive.labelled import load_array, save_array
@@ -29,7 +28,6 @@ __all__ = [
     "create_run",
     "load_array",
     "open_run",
-    "read_fetched",
     "read_prints",
     "resume_run",
     "save_array",
@@ -37,7 +35,6 @@ __all__ = [
     "source_config",
     "source_state",
     "status",
-    "write_fetched",
     "write_print",
     "writing",
 ]

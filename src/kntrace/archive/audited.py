@@ -7,6 +7,8 @@ from contextlib import suppress
 from kntrace.archive import folder
 from kntrace.archive.runs import Run
 from kntrace.audit import CheckpointPrint, Finding, find
+from kntrace.documents import read_text
+from kntrace.errors import RunError
 
 __all__ = ["audit_run", "read_prints", "write_print"]
 
@@ -40,9 +42,9 @@ def read_prints(run: Run) -> list[CheckpointPrint]:
     for place, checkpoint in enumerate(run.suite):
         whole = run.fingerprint(place)
         kept = CheckpointPrint(checkpoint.label, place, whole=whole)
-        with suppress(OSError, ValueError):
-            text = (run.path / folder.AUDIT / _name(place)).read_text(encoding="utf-8")
-            read = CheckpointPrint.from_json(text)
+        with suppress(RunError, ValueError):
+            file = run.path / folder.AUDIT / _name(place)
+            read = CheckpointPrint.from_json(read_text(file, RunError, what="prints of weights"))
             same = (read.label, read.place, read.whole) == (checkpoint.label, place, whole)
             if same and whole is not None:
                 kept = read

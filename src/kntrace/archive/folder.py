@@ -23,7 +23,6 @@ __all__ = [
     "AUDIT",
     "BEGUN",
     "CAUSAL",
-    "FETCHED",
     "FIGURES",
     "PROVENANCE",
     "SCORES",
@@ -46,9 +45,6 @@ STUDY, SUITE, SETTINGS = "study.yaml", "suite.yaml", "settings.yaml"
 SCORES, PROVENANCE = "scores.zarr", "provenance.json"
 ANALYSIS, FIGURES = "analysis", "figures"
 AUDIT, CAUSAL = "audit", "causal"
-# What the run brought into the cache of the hub and has to delete again. It is written before
-# the archive is there, whose making takes a checkpoint.
-FETCHED = "fetched.json"
 
 # Writers give a file its name only once it is whole; until then the name ends in this.
 _PARTIAL = ".partial"
@@ -57,7 +53,7 @@ _PARTIAL = ".partial"
 BEGUN = SCORES + _PARTIAL
 _LOCK = ".lock"
 # What may lie in a folder that is no run yet.
-_BEFORE = (_LOCK, FETCHED, FETCHED + _PARTIAL)
+_BEFORE = (_LOCK,)
 _AT_ONCE = 1 << 14
 
 

@@ -13,6 +13,9 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from kntrace.documents import parse_json
+from kntrace.errors import InputError
+
 __all__ = ["CheckpointPrint", "Problem", "TensorPrint", "fold", "print_tensor"]
 
 # Values kept of each tensor, and a large prime that scatters their places.
@@ -128,7 +131,7 @@ class CheckpointPrint:
             If it is nothing of the kind.
         """
         try:
-            plain = json.loads(text)
+            plain = parse_json(text, "prints of weights", InputError)
             tensors = {
                 str(name): TensorPrint(
                     str(hash_),
@@ -144,7 +147,7 @@ class CheckpointPrint:
                 ).items()
             }
             return cls(**plain, tensors=tensors)
-        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, AttributeError, InputError) as error:
             raise ValueError(f"not a checkpoint's prints: {error}") from error
 
 

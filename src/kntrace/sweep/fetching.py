@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from kntrace.archive import Run, read_fetched, shortlist, write_fetched
+from kntrace.archive import Run, shortlist
 from kntrace.errors import RunError
 from kntrace.suite import (
     Checkpoint,
@@ -114,7 +114,7 @@ def fetching(
     Parameters
     ----------
     path
-        The run folder, in which it is listed what the run fetched.
+        The run folder, under whose name the cache knows what the run fetched.
     checkpoints
         All of the run, whose commits are agreed on from the start.
     plan
@@ -131,7 +131,7 @@ def fetching(
     commits = agreed_commits(path, checkpoints, record, pin=access.pin) if plan else {}
     if opened is not None and commits not in ({}, record.get("commits")):
         opened.update_provenance({"commits": commits})
-    mine = read_fetched(path)
+    mine = cache.claimed(path)
     ahead = preflight(
         [checkpoints[place] for place in plan],
         commits,
@@ -173,7 +173,6 @@ class Fetching:
         self._arrived: dict[str, Future[Path]] = {
             item.checkpoint.label: Future() for item in self._todo
         }
-        self._mine = mine
         self._uses = Counter((item.checkpoint.source, item.commit) for item in ahead.items)
         self._changed = threading.Condition()
         self._begun = self._taken = 0
@@ -276,8 +275,7 @@ class Fetching:
         self._got = 0
         try:
             if item.goes:
-                self._mine.setdefault(item.checkpoint.source, set()).add(item.commit)
-                write_fetched(self._path, self._mine)
+                cache.claim(item.checkpoint.source, item.commit, self._path)
             folder = fetch(
                 item.checkpoint,
                 commit=item.commit,
@@ -295,8 +293,7 @@ class Fetching:
         self._got += count
 
     def _delete(self, source: str, commit: str) -> None:
-        with suppress(OSError):  # then it stays on the list
+        with suppress(OSError):  # then it stays claimed
             cache.delete({source: {commit}})
         if not cache.snapshot(source, commit).exists():
-            self._mine.get(source, set()).discard(commit)
-            write_fetched(self._path, self._mine)
+            cache.release(source, commit, self._path)
