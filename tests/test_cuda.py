@@ -62,10 +62,11 @@ def long_prompts(count: int) -> list[Encoded]:
 @pytest.mark.parametrize("name", list(FAMILIES))
 def test_every_family_scores_as_on_the_processor(name, tokens):
     settings = Settings(rule="gauss_legendre", nodes=3, answer_tokens="joint")
-    exact, there = scored(make(name).double(), settings, prompts(tokens))
-    double, tier = scored(make(name).double().cuda(), settings, prompts(tokens))
-    single, _ = scored(make(name).cuda(), settings, prompts(tokens))
-    assert tier == there
+    exact, _ = scored(make(name).double(), settings, prompts(tokens))
+    double, _ = scored(make(name).double().cuda(), settings, prompts(tokens))
+    single, tier = scored(make(name).cuda(), settings, prompts(tokens))
+    with Engine(make(name), None, settings) as engine:
+        assert tier == engine.replay
     # bloom's and gemma's own code rounds to float32 on the way, whatever is asked for.
     assert worst(double, exact) < 1e-5
     assert worst(single, exact) < 2e-4
