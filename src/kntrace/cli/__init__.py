@@ -15,6 +15,7 @@ import kntrace
 from kntrace.cli.ablate import ablate
 from kntrace.cli.analyse import analyse
 from kntrace.cli.check import check
+from kntrace.cli.compare import compare
 from kntrace.cli.demo import demo
 from kntrace.cli.export import export
 from kntrace.cli.grow import grow
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "run": run_sweep,
     "status": status,
     "analyse": analyse,
+    "compare": compare,
     "ablate": ablate,
     "view": view,
     "report": report,

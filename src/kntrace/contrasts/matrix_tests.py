@@ -19,7 +19,7 @@ from kntrace.contrasts.compute import checked
 from kntrace.errors import AnalysisError
 from kntrace.labels import group_codes
 
-__all__ = ["MATRIX_TESTS", "matrix_tests"]
+__all__ = ["MATRIX_TESTS", "mantel", "matrix_tests"]
 
 MATRIX_TESTS: dict[str, str] = {
     "permanova": "pseudo-F: squared distances between groups against those within",
@@ -109,16 +109,47 @@ def matrix_tests(
                 )
             )
     if baseline is not None and baseline.attrs.get("distance") != distances.attrs.get("distance"):
-        if [str(word) for word in baseline["word"].values] != names:
-            raise AnalysisError("a baseline for other words, or in another order")
-        other = skbio.DistanceMatrix(_hollow(checked(baseline)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a baseline without variation
-            rho, p, _ = skbio.mantel(
-                matrix, other, method="spearman", alternative="greater", **drawn
-            )
-        found["mantel"] = float(rho), float(p), permutations
+        found["mantel"] = *mantel(distances, baseline, **drawn), permutations
     return _table(found)
+
+
+def mantel(
+    first: xr.DataArray, second: xr.DataArray, *, permutations: int = 999, seed: int = 0
+) -> tuple[float, float]:
+    """Correlate two distance matrices of the same words.
+
+    Parameters
+    ----------
+    first, second
+        (word, other_word), symmetric.
+    permutations, seed
+        Of the words of one of them.
+
+    Returns
+    -------
+    rho, p
+        Spearman's correlation over the pairs, and its one-sided p-value: do the matrices agree?
+        NaN where no two distances of one of them differ.
+
+    Raises
+    ------
+    AnalysisError
+        If the words differ or come in another order, or if a distance is not finite.
+
+    References
+    ----------
+    Mantel 1967; computed by scikit-bio.
+    """
+    if [str(word) for word in first["word"].values] != [str(w) for w in second["word"].values]:
+        raise AnalysisError("distances of other words, or in another order")
+    skbio = _scikit_bio()
+    one, two = (skbio.DistanceMatrix(_hollow(checked(matrix))) for matrix in (first, second))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of distances without variation
+        rho, p, _ = skbio.mantel(
+            one, two, method="spearman", alternative="greater", permutations=permutations, seed=seed
+        )
+    return float(rho), float(p)
 
 
 def _table(found: Mapping[str, tuple[float, float, int]]) -> pd.DataFrame:

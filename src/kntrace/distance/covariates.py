@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import xarray as xr
 
 from kntrace.distance.base import Matrix
 from kntrace.distance.corrections import PairCovariate, WordCovariate
+from kntrace.documents import Rows, read_csv
 from kntrace.errors import AnalysisError
 
 __all__ = ["read_covariate"]
@@ -22,10 +22,6 @@ _FORMS = (
     "a header and columns `word` and numbers (one row a word), `word`, `other_word` and numbers "
     "(one row a pair), or the words themselves as columns (a square of numbers)"
 )
-# A larger file is something else than a table of words.
-_LARGEST = 200_000_000
-
-_Rows = list[dict[str, str]]
 _Key = TypeVar("_Key")
 
 
@@ -58,7 +54,7 @@ def read_covariate(
         not a finite number.
     """
     path = Path(path)
-    header, rows = _read(path)
+    header, rows = read_csv(path, AnalysisError, _FORMS)
     if _WORD not in header:
         raise AnalysisError("no column `word`", where=path, expected=_FORMS)
     numbers = [name for name in header if name not in (_WORD, _OTHER)]
@@ -73,32 +69,6 @@ def read_covariate(
         if row[_WORD] in words:
             _enter(values, row[_WORD], row, chosen, path, line)
     return WordCovariate(chosen, values, f"difference in {chosen} of {path.name}")
-
-
-def _read(path: Path) -> tuple[list[str], _Rows]:
-    try:
-        if path.stat().st_size > _LARGEST:
-            raise AnalysisError("too large for a table of words", where=path, expected=_FORMS)
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(table, [])]
-            lines = [row for row in table if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error)
-        raise AnalysisError(f"cannot be read: {said}", where=path, expected=_FORMS) from None
-    for name in header:
-        if header.count(name) > 1:
-            raise AnalysisError(f"two columns {name!r}", where=path, expected="each column once")
-    for number, row in enumerate(lines, start=2):
-        if len(row) != len(header):
-            raise AnalysisError(
-                f"row {number} has {len(row)} cells",
-                where=path,
-                expected=f"{len(header)}, as the header has",
-            )
-    return header, [
-        {name: cell.strip() for name, cell in zip(header, row, strict=True)} for row in lines
-    ]
 
 
 def _chosen(path: Path, numbers: Sequence[str], column: str | None) -> str:
@@ -140,7 +110,7 @@ def _enter(
         )
 
 
-def _pairs(path: Path, rows: _Rows, words: Sequence[str], column: str) -> xr.DataArray:
+def _pairs(path: Path, rows: Rows, words: Sequence[str], column: str) -> xr.DataArray:
     places = {word: place for place, word in enumerate(words)}
     values: dict[tuple[str, str], float] = {}
     for line, row in enumerate(rows, start=2):
@@ -151,7 +121,7 @@ def _pairs(path: Path, rows: _Rows, words: Sequence[str], column: str) -> xr.Dat
     return _labelled(path, values, words)
 
 
-def _square(path: Path, rows: _Rows, words: Sequence[str]) -> xr.DataArray:
+def _square(path: Path, rows: Rows, words: Sequence[str]) -> xr.DataArray:
     places = {word: place for place, word in enumerate(words)}
     values: dict[tuple[str, str], float] = {}
     for line, row in enumerate(rows, start=2):

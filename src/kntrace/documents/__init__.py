@@ -19,6 +19,7 @@ from kntrace.documents.explain import (
 )
 from kntrace.documents.nodes import DataPath, Document
 from kntrace.documents.read import each_line, parse_document, parse_json, read_document, read_text
+from kntrace.documents.rows import Rows, read_csv
 from kntrace.documents.write import write_yaml
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Document",
     "Entries",
     "Fault",
+    "Rows",
     "clean_text",
     "each_line",
     "explain",
@@ -36,6 +38,7 @@ __all__ = [
     "one_name",
     "parse_document",
     "parse_json",
+    "read_csv",
     "read_document",
     "read_text",
     "shown",

@@ -14,6 +14,7 @@ from typing import Any
 
 from kntrace.analysis import Analysis
 from kntrace.archive.folder import write_failure
+from kntrace.comparison import Comparison
 from kntrace.effects import Ablation
 from kntrace.errors import SettingsError
 from kntrace.figures.base import Drawing
@@ -24,10 +25,12 @@ from kntrace.figures.forest import Forest
 from kntrace.figures.formation import Formation
 from kntrace.figures.neuron_overlap import NeuronOverlap
 from kntrace.figures.probability import ProbabilityCurves
+from kntrace.figures.runs import SeveralRuns
 from kntrace.figures.style import FORMATS, render
 from kntrace.progress import Progress, silent
 
 __all__ = [
+    "COMPARISON",
     "DOSE",
     "FIGURES",
     "FORMATS",
@@ -39,8 +42,10 @@ __all__ = [
     "Formation",
     "NeuronOverlap",
     "ProbabilityCurves",
+    "SeveralRuns",
     "draw_ablation",
     "draw_all",
+    "draw_comparison",
     "known_formats",
     "render",
 ]
@@ -77,6 +82,9 @@ FIGURES: dict[str, Drawing] = {drawing.name: drawing for drawing in _KNOWN}
 
 DOSE = DoseCurves()
 """The figure of an ablation, which is no part of an analysis."""
+
+COMPARISON = SeveralRuns()
+"""The figure of several runs."""
 
 
 def draw_all(
@@ -156,6 +164,26 @@ def draw_ablation(
         raise write_failure(folder, error) from error
 
 
+def draw_comparison(
+    comparison: Comparison, folder: str | Path, *, formats: Sequence[str] = ("png", "pdf")
+) -> list[Path]:
+    """Draw the agreement and the AUC of several runs; see `draw_all`.
+
+    Raises
+    ------
+    SettingsError
+        If a format is unknown.
+    RunError
+        If a file cannot be written.
+    """
+    formats, folder = known_formats(formats), Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _draw(COMPARISON, comparison, folder, formats)
+    except OSError as error:
+        raise write_failure(folder, error) from error
+
+
 def known_formats(formats: Sequence[str]) -> tuple[str, ...]:
     """Each of the formats once; raises `SettingsError` if one is unknown."""
     formats = (formats,) if isinstance(formats, str) else tuple(dict.fromkeys(formats))
@@ -166,9 +194,10 @@ def known_formats(formats: Sequence[str]) -> tuple[str, ...]:
 
 
 def _draw(
-    drawing: Drawing | DoseCurves, subject: Any, folder: Path, formats: Sequence[str]
+    drawing: Drawing | DoseCurves | SeveralRuns, subject: Any, folder: Path, formats: Sequence[str]
 ) -> list[Path]:
-    figure = drawing.draw(drawing.prepare(subject))
+    table: Any = drawing.prepare(subject)
+    figure = drawing.draw(table)
     written = [folder / f"{drawing.name}.{form}" for form in formats]
     for path, form in zip(written, formats, strict=True):
         _write(path, render(figure, form))

@@ -1,0 +1,62 @@
+"""`kntrace compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import kntrace
+from kntrace.cli.options import AsJson, Quiet
+from kntrace.cli.printing import bars, print_json, say
+
+__all__ = ["compare"]
+
+
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN_OR_FOLDER...", help="Analysed run folders, or folders that hold them."
+        ),
+    ],
+    evaluations: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="What else was measured: columns step, task, value, and run where the runs are "
+            "of different checkpoints. Every checkpoint needs a value at exactly its step.",
+        ),
+    ] = None,
+    out_path: Annotated[
+        Path | None,
+        typer.Option("--out", help="A folder for tables and the figure; none are written without."),
+    ] = None,
+    permutations: Annotated[int, typer.Option(min=1)] = 999,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    figures: Annotated[bool, typer.Option(help="Draw the figure too, into --out.")] = True,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Set several runs side by side: do seeds, sizes or suites agree? Reads their analyses."""
+    with bars(quiet) as progress:
+        found = kntrace.compare(
+            runs,
+            evaluations=evaluations,
+            permutations=permutations,
+            seed=seed,
+            progress=progress,
+        )
+    if out_path is not None:
+        from kntrace.comparison import write_comparison
+
+        write_comparison(found, out_path)
+        if figures:
+            from kntrace.figures import draw_comparison
+
+            draw_comparison(found, out_path)
+    if as_json:
+        print_json(found.to_dict())
+        return
+    say(found)
