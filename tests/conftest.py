@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from hub_server import HubServer
+from kntrace.archive import Run
 from kntrace.study import Study, load_study
 from kntrace.suite import Suite, load_suite
 
@@ -59,6 +60,16 @@ def tiny_suite(tmp_path_factory: pytest.TempPathFactory) -> TinySuite:
     for seed, step in enumerate(STEPS):
         save_checkpoint(home / "suite" / f"step{step}", seed=seed)
     return TinySuite(home / "suite", study_file)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_suite: TinySuite, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The study scored over the suite, nothing else. Made once a session: copy it, as above."""
+    import kntrace
+    from kntrace.progress import silent
+
+    folder = tmp_path_factory.mktemp("tiny run") / "run"
+    return kntrace.run(tiny_suite.study, tiny_suite.suite, folder, threads=1, progress=silent)
 
 
 def save_checkpoint(folder: Path, *, seed: int, layers: int = 2) -> None:

@@ -186,7 +186,7 @@ def test_covariates_are_kept_with_the_analysis(data: xr.Dataset, tmp_path: Path)
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (["word_lenght"], "expected 'word_length', perhaps"),
+        (["word_lenght"], "Did you mean 'word_length'"),
         (["nowhere.csv:x"], "no covariate 'nowhere.csv:x', and no such file"),
         (["token_id"], "the answers' tokens are not recorded"),
         (["word_length", "word_length"], "two corrections of the name 'word_length'"),

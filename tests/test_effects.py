@@ -163,7 +163,7 @@ class TestAnswers:
         assert f"to {own['probability']:.3f} ({own['percent']:+.1f} %" in found.text
         assert "+0.010" in found.text  # what the other words of the group take
         assert len(repr(found)) < 120
-        assert all(len(line) <= 110 for line in str(found).splitlines())
+        assert all(len(line) <= 80 for line in str(found).splitlines())
 
     def test_correlations_of_single_neurons(self) -> None:
         row = made().correlations.iloc[0]

@@ -390,13 +390,13 @@ def test_the_model_cannot_write_on_after_token_ids():
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest():
-    with pytest.raises(SettingsError, match="'public-code', perhaps"):
+    with pytest.raises(SettingsError, match="Did you mean 'public-code'"):
         kntrace.find_preset("public")
 
 
 def test_on_the_command_line(bare, run, tmp_path):
     out = tmp_path / "run"
-    done = kn("run", *bare, "--out", out, "--preset", "public-code", "-q")
+    done = kn("run", *bare, "--out", out, "--preset", "public-code")
     assert "template none, answer_form no_space" in done.stderr
     made = kntrace.open_run(out)
     assert made.settings == run.settings

@@ -227,7 +227,7 @@ def test_numbers_of_prompts(tmp_path):
         import_study([path], min_prompts=3)
     with pytest.raises(SettingsError, match="at least 3 prompts and at most 2"):
         import_study([path], prompts=2, min_prompts=3)
-    with pytest.raises(SettingsError, match="shared = 'keep'"):
+    with pytest.raises(SettingsError, match="shared words 'keep'"):
         import_study([path], shared="keep")
 
 

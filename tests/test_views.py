@@ -143,7 +143,7 @@ def test_what_was_changed_is_not_read(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        (["turnovr"], {}, "no view 'turnovr'; expected 'turnover', perhaps"),
+        (["turnovr"], {}, "no view 'turnovr'; expected one of acquisition, turnover"),
         (
             ["turnover"],
             {"level": "1"},

@@ -7,6 +7,11 @@ reserved for faults of kntrace itself.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Self
+
+from kntrace.nearest import nearest
+
 __all__ = [
     "AnalysisError",
     "HubError",
@@ -22,6 +27,7 @@ __all__ = [
 
 
 _LONGEST_MESSAGE = 4000
+_MOST_LISTED = 20
 
 
 class KntraceError(Exception):
@@ -54,6 +60,21 @@ class KntraceError(Exception):
         self.expected = expected
         self.fix = fix
         super().__init__(self._message())
+
+    @classmethod
+    def unknown(
+        cls, kind: str, name: object, known: Iterable[str], *, where: object | None = None
+    ) -> Self:
+        """For a name that is none of the `known` ones: they are listed, the nearest suggested."""
+        names = list(known)
+        few = len(names) <= _MOST_LISTED
+        listed = ", ".join(names if few else [*names[:_MOST_LISTED], "…"])
+        return cls(
+            f"no {kind} {name!r}",
+            where=where,
+            expected=f"one of {listed}" if names else None,
+            fix=nearest(str(name), names),
+        )
 
     def _message(self) -> str:
         message = self.found if self.where is None else f"{self.where}: {self.found}"

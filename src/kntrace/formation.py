@@ -7,7 +7,6 @@ process of a neuron is its mean score at every checkpoint.
 
 from __future__ import annotations
 
-import difflib
 import numbers
 from dataclasses import replace
 
@@ -276,11 +275,7 @@ def checkpoint_position(view: Wording, checkpoint: int | str) -> int:
     if isinstance(checkpoint, str):
         if checkpoint in labels:
             return labels.index(checkpoint)
-        near = difflib.get_close_matches(checkpoint, labels, n=1)
-        raise AnalysisError(
-            f"no checkpoint {checkpoint!r}",
-            expected=f"{near[0]!r}, perhaps" if near else f"one of {', '.join(labels)}",
-        )
+        raise AnalysisError.unknown("checkpoint", checkpoint, labels)
     if not -len(labels) <= checkpoint < len(labels):
         raise AnalysisError(
             f"no checkpoint at position {checkpoint}",

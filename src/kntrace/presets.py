@@ -6,7 +6,6 @@ and its analysis like any other choice; nothing but the options themselves has a
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -177,8 +176,4 @@ def find_preset(name: str) -> Preset:
     wanted = name.replace("_", "-")
     if wanted in PRESETS:
         return PRESETS[wanted]
-    near = difflib.get_close_matches(wanted, PRESETS, n=1)
-    raise SettingsError(
-        f"no preset {name!r}",
-        expected=f"{near[0]!r}, perhaps" if near else f"one of {', '.join(PRESETS)}",
-    )
+    raise SettingsError.unknown("preset", name, PRESETS)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from kntrace.documents import parse_document, shown, write_yaml
 from kntrace.errors import SettingsError
+from kntrace.nearest import nearest
 
 __all__ = ["Settings"]
 
@@ -84,12 +86,13 @@ class Settings(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"]) or "settings"
-            known = ", ".join(cls.model_fields)
-            expected = (
-                f"one of the settings {known}" if first["type"] == "extra_forbidden" else None
-            )
+            if first["type"] == "extra_forbidden":
+                raise SettingsError.unknown("setting", name, cls.model_fields) from None
+            given, choices = first["input"], str(first.get("ctx", {}).get("expected", ""))
+            known = re.findall(r"'([^']+)'", choices)
             raise SettingsError(
-                f"{name} = {shown(first['input'])}: {first['msg']}", expected=expected
+                f"{name} = {shown(given)}: {first['msg']}",
+                fix=nearest(given, known) if isinstance(given, str) else None,
             ) from None
 
     @property

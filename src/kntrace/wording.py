@@ -164,8 +164,7 @@ def read_wording(
         wording, or if a word has no prompt in it.
     """
     if averaging not in AVERAGINGS:
-        ways = ", ".join(AVERAGINGS)
-        raise AnalysisError(f"averaging {averaging!r}", expected=f"one of {ways}")
+        raise AnalysisError.unknown("averaging", averaging, AVERAGINGS)
     absent = [name for name in _NEEDED if name not in scores.data_vars]
     absent += [name for name in (*_DIMS, "wording") if name not in scores.coords]
     if absent:
@@ -173,7 +172,7 @@ def read_wording(
     known = wordings_of(scores)
     name = known[0] if wording is None else wording
     if name not in known:
-        raise AnalysisError(f"no wording {name!r}", expected=f"one of {', '.join(known)}")
+        raise AnalysisError.unknown("wording", name, known)
     chosen = scores.isel(prompt=np.flatnonzero(scores["wording"].values == name))
     ranks = chosen["rank"].transpose("checkpoint", "word", "prompt").values
     asked = np.logical_or.reduce(ranks >= 0, axis=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import xarray as xr
 from kntrace.archive import Run
 from kntrace.distance import Correction, WordCovariate, read_covariate
 from kntrace.errors import AnalysisError
+from kntrace.nearest import nearest
 from kntrace.wording import read_wording
 
 __all__ = ["COVARIATES", "find_covariates"]
@@ -100,11 +100,10 @@ def _find(asked: str, scores: xr.Dataset, run: Run | None) -> Correction:
         return read_covariate(asked, words)
     if colon and Path(file).exists():
         return read_covariate(file, words, column)
-    near = difflib.get_close_matches(asked, COVARIATES, n=1)
-    known = ", ".join(COVARIATES)
     raise AnalysisError(
         f"no covariate {asked!r}, and no such file",
-        expected=f"{near[0]!r}, perhaps" if near else f"one of {known}, or FILE.csv[:column]",
+        expected=f"one of {', '.join(COVARIATES)}, or FILE.csv[:column]",
+        fix=nearest(asked, COVARIATES),
     )
 
 

@@ -133,7 +133,7 @@ def find_objective(name: str) -> Objective:
     """Return the named objective; raises `SettingsError` with the known ones otherwise."""
     found = OBJECTIVES.get(name.replace("-", "_"))
     if found is None:
-        raise SettingsError(f"objective {name!r}", expected=f"one of {', '.join(OBJECTIVES)}")
+        raise SettingsError.unknown("objective", name, OBJECTIVES)
     return found
 
 

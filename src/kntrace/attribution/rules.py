@@ -110,8 +110,7 @@ def quadrature(rule: str, nodes: int) -> Quadrature:
     """
     name = rule.replace("-", "_")
     if name not in RULES:
-        known = ", ".join([ADAPTIVE, *RULES])
-        raise SettingsError(f"rule {rule!r}", expected=f"one of {known}")
+        raise SettingsError.unknown("rule", rule, (ADAPTIVE, *RULES))
     if isinstance(nodes, bool) or not isinstance(nodes, int) or nodes < 1:
         raise SettingsError(f"nodes = {nodes!r}", expected="a whole number, 1 or more")
     return RULES[name](nodes)

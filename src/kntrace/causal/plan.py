@@ -94,7 +94,7 @@ def make_plan(
     chosen, counts = _doses(neurons, select_by, doses)
     known = wordings_of(run.scores)
     if wording is not None and wording not in known:
-        raise AnalysisError(f"no wording {wording!r}", expected=f"one of {', '.join(known)}")
+        raise AnalysisError.unknown("wording", wording, known)
     if len(run.study.words) < 2 and "resample" in others.get("methods", ()):
         raise SettingsError(
             "the method resample with a single word", expected="another word to take values from"

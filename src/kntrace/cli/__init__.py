@@ -6,10 +6,12 @@ imported when it runs, so that `kntrace --help` costs nothing.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
 import kntrace
 from kntrace.cli.ablate import ablate
@@ -19,6 +21,8 @@ from kntrace.cli.compare import compare
 from kntrace.cli.demo import demo
 from kntrace.cli.export import export
 from kntrace.cli.grow import grow
+from kntrace.cli.helping import Command, Group, epilog_of, written
+from kntrace.cli.misuse import misused
 from kntrace.cli.printing import fail
 from kntrace.cli.report import report
 from kntrace.cli.run import run_sweep
@@ -47,16 +51,22 @@ COMMANDS: dict[str, Callable[..., None]] = {
 """Every command by name, in the order in which the help lists them."""
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="How a language model comes to know a word.\n\n"
     "Scores every feed-forward neuron of every checkpoint of a pretraining run, follows each "
     "word's knowledge neurons through training, and says with honest statistics whether words "
-    "of one group form alike. Begin with: kntrace demo",
+    "of one group form alike.",
+    epilog=written(
+        "kntrace demo",
+        "kntrace run words.yaml checkpoints/ --out my-run",
+        "kntrace analyse my-run",
+    ),
 )
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    app.command(_name, cls=Command, epilog=epilog_of(_command))(_command)
 app.add_typer(study_app, name="study")
 
 
@@ -78,6 +88,9 @@ def _options(
 def main() -> None:
     """Run the command line; wrong input ends in one line and exit code 2."""
     try:
-        app()
+        code = app(prog_name="kntrace", standalone_mode=False)
+    except TyperException as error:
+        misused(error)
     except KntraceError as error:
         fail(error)
+    sys.exit(code or 0)

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 import kntrace
-from kntrace.cli.options import AsJson, Quiet, RunFolder, Steps, Threads
+from kntrace.cli import values
+from kntrace.cli.helping import examples
+from kntrace.cli.options import (
+    AsJson,
+    Device,
+    Figures,
+    Quiet,
+    RunFolder,
+    Seed,
+    Select,
+    Steps,
+    Threads,
+    WordingName,
+    how,
+    output,
+    what,
+)
 from kntrace.cli.printing import bars, print_json, say, tell
 from kntrace.errors import SettingsError
 
@@ -17,47 +31,67 @@ if TYPE_CHECKING:
 __all__ = ["ablate"]
 
 
+@examples(
+    "kntrace ablate demo/run",
+    "kntrace ablate demo/run --steps log:5 --doses 1,10 --methods zero,x2",
+    "kntrace ablate demo/run --singles 0 --draws 8 --anew --json",
+)
 def ablate(
     run: RunFolder,
     steps: Steps = None,
-    select: Annotated[
-        str | None,
-        typer.Option(
-            help="Which neurons are a word's own: top:K, or threshold:T:MIN (at least T times a "
-            "prompt's largest score, in MIN prompts or more)."
-        ),
-    ] = None,
+    select: Select = None,
     doses: Annotated[
-        str | None, typer.Option(help="How many are changed together, such as 1,10,50; 0: all.")
+        str | None,
+        what(metavar="N,N", help="How many are changed together, such as 1,10,50; 0: all."),
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="What becomes of them: zero, a factor such as x2, mean, resample.")
+        str,
+        what(
+            metavar="NAME,NAME",
+            help="What becomes of them: zero, a factor such as x2, mean, resample.",
+        ),
     ] = "zero,x0.5,x1.5,x2,mean,resample",
     chosen_at: Annotated[
-        str, typer.Option(help="Own at the last checkpoint (last), or at the one changed (each).")
+        str,
+        what(
+            metavar="WHEN",
+            help="Own at the last checkpoint (last), or at the one changed (each).",
+            autocompletion=values.of(("last", "each")),
+        ),
     ] = "last",
     partners: Annotated[
-        int, typer.Option(min=0, help="Other words, of the group and of others each.")
+        int,
+        what(metavar="N", min=0, help="Other words, of the group and of others each."),
     ] = 4,
-    draws: Annotated[int, typer.Option(min=0, help="Random sets, matched and plain each.")] = 4,
+    draws: Annotated[
+        int,
+        what(metavar="N", min=0, help="Random sets, matched and plain each."),
+    ] = 4,
     singles: Annotated[
-        int, typer.Option(min=0, help="Strongest neurons that are also silenced one at a time.")
+        int,
+        what(metavar="N", min=0, help="Strongest neurons that are also silenced one at a time."),
     ] = 50,
     positions: Annotated[
         str,
-        typer.Option(help="Change neurons at the answer's position (last) or everywhere (all)."),
+        what(
+            metavar="WHERE",
+            help="Change neurons at the answer's position (last) or everywhere (all).",
+            autocompletion=values.of(("last", "all")),
+        ),
     ] = "last",
-    wording: Annotated[str | None, typer.Option(help="A wording of the study.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
+    wording: WordingName = None,
+    seed: Seed = 0,
     suite: Annotated[
-        str | None, typer.Option(help="Where the run's suite is now, if it was moved.")
+        str | None,
+        how(metavar="SUITE", help="Where the run's suite is now, if it was moved."),
     ] = None,
-    anew: Annotated[
-        bool, typer.Option("--anew", help="Throw away results with other settings.")
-    ] = False,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
+    device: Device = "cpu",
     threads: Threads = None,
-    figures: Annotated[bool, typer.Option(help="Draw the figures too.")] = True,
+    anew: Annotated[
+        bool,
+        output("--anew", help="Throw away results with other settings."),
+    ] = False,
+    figures: Figures = True,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:

@@ -2,67 +2,83 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import typer
 
 import kntrace
+from kntrace.cli import values
+from kntrace.cli.helping import examples
 from kntrace.cli.options import (
     AsJson,
+    Figures,
+    Permutations,
     PresetName,
     Quiet,
     RunFolder,
+    Seed,
+    Select,
     Workers,
     given,
     usable_processors,
+    what,
 )
-from kntrace.cli.printing import bars, say, tell
+from kntrace.cli.printing import bars, print_json, say, tell, warn
 
 __all__ = ["analyse"]
 
 
+@examples(
+    "kntrace analyse demo/run",
+    "kntrace analyse demo/run --distance identity --distance w2 --k 50",
+    "kntrace analyse demo/run --covariate word_length --no-figures --json",
+)
 def analyse(
     context: typer.Context,
     run: RunFolder,
     preset: PresetName = None,
     k: Annotated[
         int | None,
-        typer.Option(
+        what(
+            metavar="N",
             min=1,
             help="Knowledge neurons a word; by default 1000, but never more than one in forty.",
         ),
     ] = None,
-    select: Annotated[
-        str | None,
-        typer.Option(
-            help="Another choice of neurons than the k strongest: threshold:T:MIN (at least T "
-            "times a prompt's largest score, in MIN prompts or more)."
-        ),
-    ] = None,
+    select: Select = None,
     distance: Annotated[
         list[str] | None,
-        typer.Option(
+        what(
+            metavar="NAME",
             help="A distance by name; may be given again. There are emd, emd_euclidean (w1), w2, "
             "emd_public_code, emd_over_probability, sliced, jaccard, identity, cosine, "
-            "probability_curve."
+            "probability_curve.",
+            autocompletion=values.distances,
         ),
     ] = None,
     covariate: Annotated[
         list[str] | None,
-        typer.Option(
+        what(
             metavar="NAME|FILE[:COLUMN]",
             help="Take out of every distance what this explains: word_length, answer_tokens, "
             "token_id, learning_time, or a csv file with a number for every word or pair of "
             "words; may be given again.",
+            autocompletion=values.covariates,
         ),
     ] = None,
     averaging: Annotated[
-        str, typer.Option(help="How prompts make one score: every_prompt or public_code.")
+        str,
+        what(
+            metavar="HOW",
+            help="How prompts make one score: every_prompt or public_code.",
+            autocompletion=values.of(values.AVERAGINGS),
+        ),
     ] = "every_prompt",
-    permutations: Annotated[int, typer.Option(min=1)] = 999,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    figures: Annotated[bool, typer.Option(help="Draw the figures too.")] = True,
+    permutations: Permutations = 999,
+    seed: Seed = 0,
     workers: Workers = None,
+    figures: Figures = True,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -80,6 +96,11 @@ def analyse(
         if "averaging" not in given(context, ["averaging"]):
             del options["averaging"]
         options = kntrace.find_preset(preset).analysis(opened, **options)
+    checkpoints, words = opened.shape
+    tell(
+        f"Comparing {words} words ({words * (words - 1) // 2:,} pairs) over {checkpoints} "
+        f"checkpoints, with {permutations} permutations a test, into {opened.path / 'analysis'}"
+    )
     with bars(quiet) as progress:
         found = run_analysis(
             opened,
@@ -97,8 +118,9 @@ def analyse(
             draw_all(found, opened.path / "figures", progress=progress)
         paths = convergence(opened, progress=progress)
     if paths.missed:
-        tell(f"Careful: {paths.warning}")
+        warn(paths.warning)
     if as_json:
-        print((opened.path / "analysis" / "contrast.json").read_text(encoding="utf-8"))
+        file = opened.path / "analysis" / "contrast.json"
+        print_json(json.loads(file.read_text(encoding="utf-8")))
         return
     say(found)

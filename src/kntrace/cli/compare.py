@@ -8,34 +8,43 @@ from typing import Annotated
 import typer
 
 import kntrace
-from kntrace.cli.options import AsJson, Quiet
+from kntrace.cli.helping import examples
+from kntrace.cli.options import AsJson, Figures, Permutations, Quiet, Seed, output, what
 from kntrace.cli.printing import bars, print_json, say
 
 __all__ = ["compare"]
 
 
+@examples(
+    "kntrace compare runs/seed-0 runs/seed-1 runs/seed-2",
+    "kntrace compare runs --evaluations scores.csv --out compared",
+)
 def compare(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN_OR_FOLDER...", help="Analysed run folders, or folders that hold them."
+            metavar="RUN_OR_FOLDER", help="Analysed run folders, or folders that hold them."
         ),
     ],
     evaluations: Annotated[
         Path | None,
-        typer.Option(
+        what(
             metavar="FILE.csv",
             help="What else was measured: columns step, task, value, and run where the runs are "
             "of different checkpoints. Every checkpoint needs a value at exactly its step.",
         ),
     ] = None,
+    permutations: Permutations = 999,
+    seed: Seed = 0,
     out_path: Annotated[
         Path | None,
-        typer.Option("--out", help="A folder for tables and the figure; none are written without."),
+        output(
+            "--out",
+            metavar="FOLDER",
+            help="A folder for tables and the figure; none are written without.",
+        ),
     ] = None,
-    permutations: Annotated[int, typer.Option(min=1)] = 999,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    figures: Annotated[bool, typer.Option(help="Draw the figure too, into --out.")] = True,
+    figures: Figures = True,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:

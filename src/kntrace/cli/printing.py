@@ -22,11 +22,18 @@ from rich.progress import Progress as RichProgress
 from kntrace.errors import InputError, KntraceError, StoppedError
 from kntrace.progress import Progress, silent
 
-__all__ = ["bars", "err", "fail", "out", "print_json", "say", "tell"]
+__all__ = ["bars", "err", "fail", "hush", "out", "print_json", "say", "tell", "warn"]
 
 # Results go to standard output, everything said on the way to standard error, so that
-# `kntrace status RUN --json | jq` works.
+# `kntrace status RUN --json | jq` works. Both have colours only where a terminal shows them, and
+# none if NO_COLOR is set.
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+
+def hush(quiet: bool) -> bool:
+    """Take note of --quiet: what goes to standard error on the way is not said."""
+    err.quiet = quiet
+    return quiet
 
 
 @contextlib.contextmanager
@@ -46,19 +53,22 @@ def bars(quiet: bool) -> Iterator[Progress]:
         raise StoppedError(said) from None
 
 
+_BAR = 16
 _COLUMNS = (
     TextColumn("{task.description:<9}"),
-    BarColumn(bar_width=24),
+    BarColumn(bar_width=_BAR),
     MofNCompleteColumn(),
     TimeElapsedColumn(),
     TextColumn("left"),
     TimeRemainingColumn(),
     TextColumn("{task.fields[detail]}", markup=False),
 )
+# What comes before the detail, beside the stage: bar, "1234/12345", two times, and "left".
+_TAKEN = _BAR + 10 + 7 + 7 + 4 + 6
 
 
 class _Tasks:
-    """A `Progress` that gives every stage a bar of its own."""
+    """A `Progress` that gives every stage a bar of its own, in one line of the terminal."""
 
     def __init__(self, bars: RichProgress) -> None:
         self._bars = bars
@@ -66,20 +76,30 @@ class _Tasks:
 
     def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
         if stage not in self._tasks:
-            self._tasks[stage] = self._bars.add_task(
-                stage, total=total, completed=done, detail=detail
-            )
-        self._bars.update(self._tasks[stage], completed=done, total=total, detail=detail)
+            self._tasks[stage] = self._bars.add_task(stage, total=total, completed=done, detail="")
+        room = self._bars.console.width - _TAKEN - max(9, *map(len, self._tasks))
+        shown = detail if len(detail) <= room else f"{detail[: max(room - 1, 0)]}…"
+        self._bars.update(self._tasks[stage], completed=done, total=total, detail=shown)
 
 
 def say(result: object) -> None:
     """Print a result as it describes itself; words of a study are text, never markup."""
-    out.print(str(result), markup=False, soft_wrap=True)
+    _print(out, str(result))
 
 
 def tell(text: str) -> None:
-    """Say on standard error what is being done."""
-    err.print(text, markup=False, soft_wrap=True)
+    """Say on standard error what is being done, unless --quiet."""
+    _print(err, text)
+
+
+def _print(console: Console, text: str) -> None:
+    # A terminal wraps between words; where a program reads, a line stays one.
+    console.print(text, markup=False, soft_wrap=not console.is_terminal)
+
+
+def warn(text: str) -> None:
+    """Say on standard error what nobody should overlook, --quiet or not."""
+    print(f"Careful: {text}", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:

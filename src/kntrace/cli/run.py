@@ -8,9 +8,14 @@ from typing import Annotated
 import typer
 
 import kntrace
+from kntrace.cli import values
+from kntrace.cli.helping import examples
 from kntrace.cli.options import (
     AllowBin,
+    AnswerTokens,
     AsJson,
+    Device,
+    Groups,
     MemoryBudget,
     Pattern,
     PresetName,
@@ -20,57 +25,90 @@ from kntrace.cli.options import (
     StudyName,
     SuiteName,
     Threads,
+    Verify,
     given,
+    how,
+    output,
+    what,
 )
 from kntrace.cli.printing import bars, print_json, say, tell
 
 __all__ = ["run_sweep"]
 
 
+@examples(
+    "kntrace run words.yaml demo/suite --out runs/words",
+    "kntrace run similar-words EleutherAI/pythia-70m --steps paper --out r",
+    "kntrace run words.yaml checkpoints/ --device cuda --dtype bfloat16 --out r",
+)
 def run_sweep(
     context: typer.Context,
     study: StudyName,
     suite: SuiteName,
-    folder: Annotated[Path, typer.Option("--out", help="The run folder; resumed if it exists.")],
+    folder: Annotated[
+        Path, output("--out", metavar="FOLDER", help="The run folder; resumed if it exists.")
+    ],
     steps: Steps = None,
     stage: Stage = None,
     pattern: Pattern = None,
-    groups: Annotated[
-        Path | None, typer.Option(help="Groups file, for a plain {word: [questions]} study.")
-    ] = None,
+    groups: Groups = None,
     preset: PresetName = None,
-    rule: Annotated[str, typer.Option(help="Integration rule.")] = "adaptive",
-    nodes: Annotated[int, typer.Option(min=1, help="Points of a fixed rule.")] = 8,
+    rule: Annotated[
+        str,
+        what(
+            metavar="NAME",
+            help="Integration rule: adaptive, gauss_legendre, midpoint, trapezoid and others.",
+            autocompletion=values.of(values.RULES),
+        ),
+    ] = "adaptive",
+    nodes: Annotated[int, what(metavar="N", min=1, help="Points of a fixed rule.")] = 8,
     tolerance: Annotated[
-        float, typer.Option(help="Relative error at which the rule `adaptive` stops.")
+        float, what(metavar="X", help="Relative error at which the rule `adaptive` stops.")
     ] = 1e-3,
-    site: Annotated[str, typer.Option(help="Which tensor is the neuron.")] = "post_activation",
+    site: Annotated[
+        str,
+        what(
+            metavar="NAME",
+            help="Which tensor is the neuron: post_activation, pre_activation; in gated layers "
+            "also gate_activation, up_projection.",
+            autocompletion=values.of(values.SITES),
+        ),
+    ] = "post_activation",
     objective: Annotated[
         str,
-        typer.Option(help="What is attributed: probability, log_probability or logit_difference."),
+        what(
+            metavar="NAME",
+            help="What is attributed: probability, log_probability or logit_difference.",
+            autocompletion=values.of(values.OBJECTIVES),
+        ),
     ] = "probability",
     baseline: Annotated[
-        str, typer.Option(help="Where paths start: zero, mean, or FILE.npy (layer, neuron).")
+        str,
+        what(
+            metavar="NAME|FILE",
+            help="Where paths start: zero, mean, or FILE.npy (layer, neuron).",
+            autocompletion=values.of(values.BASELINES),
+        ),
     ] = "zero",
-    answer_tokens: Annotated[
-        str, typer.Option(help="Answers of several tokens: error, first, mean, greedy, joint.")
-    ] = "error",
+    answer_tokens: AnswerTokens = "error",
     dtype: Annotated[
         str,
-        typer.Option(
-            help="Number format: float32, float64; on a GPU also tf32, bfloat16, float16."
+        what(
+            metavar="NAME",
+            help="Number format: float32, float64; on a GPU also tf32, bfloat16, float16.",
+            autocompletion=values.of(values.DTYPES),
         ),
     ] = "float32",
-    activations: Annotated[
-        bool,
-        typer.Option(help="Keep what neurons are, too: some views need it; doubles the archive."),
-    ] = True,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N or mps.")] = "cpu",
+    device: Device = "cpu",
     threads: Threads = None,
     memory: MemoryBudget = None,
+    verify: Verify = True,
+    sync: Annotated[
+        bool, how("--sync", help="Force each block to the disk, against loss of power.")
+    ] = False,
     evict: Annotated[
         bool,
-        typer.Option(
+        how(
             "--evict",
             help="Delete each checkpoint from the hub's cache after use, if this run fetched it.",
         ),
@@ -78,19 +116,24 @@ def run_sweep(
     allow_bin: AllowBin = False,
     pin: Annotated[
         bool,
-        typer.Option(
+        how(
             "--pin",
             help="Where a branch has moved since the run began, go on with the commit it meant.",
         ),
     ] = False,
-    sync: Annotated[
-        bool, typer.Option("--sync", help="Force each block to the disk, against loss of power.")
-    ] = False,
+    activations: Annotated[
+        bool,
+        output(
+            "--activations/--no-activations",
+            help="Keep what neurons are, too: some views need it; doubles the archive.",
+        ),
+    ] = True,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Score every neuron of every checkpoint for every word. Run again to resume."""
     from kntrace.archive import audit_run, convergence
+    from kntrace.cli.foreword import Foreword, announce
 
     named = baseline in ("zero", "mean")
     options = {
@@ -113,7 +156,7 @@ def run_sweep(
         loaded = chosen.study(kntrace.load_study(study, groups=groups))
         tell(f"Preset {chosen.name}: {chosen.told}")
     series = kntrace.load_suite(suite, steps=steps, stage=stage, pattern=pattern)
-    tell(f"{len(loaded.words)} words x {len(series)} checkpoints into {folder}")
+    tell(announce(loaded, series, folder))
     with bars(quiet) as progress:
         finished = kntrace.run(
             loaded,
@@ -124,7 +167,8 @@ def run_sweep(
             device=device,
             threads=threads,
             memory=None if memory is None else int(memory * 2**30),
-            progress=progress,
+            progress=Foreword(progress, folder, len(loaded.words), tell),
+            verify=verify,
             evict=evict,
             allow_bin=allow_bin,
             pin=pin,
@@ -132,13 +176,19 @@ def run_sweep(
             sync=sync,
         )
         paths = convergence(finished, progress=progress)
+    careful = [finding.says for finding in audit_run(finished) if finding.severity != "note"]
+    careful += [paths.warning] if paths.missed else []
     if as_json:
         missing = len(finished.missing())
-        print_json({"run": finished.path, "missing": missing, "unconverged": paths.missed})
+        print_json(
+            {
+                "run": finished.path,
+                "missing": missing,
+                "unconverged": paths.missed,
+                "careful": careful,
+            }
+        )
         return
-    for finding in audit_run(finished):
-        if finding.severity != "note":
-            say(f"Careful: {finding.says}")
-    if paths.missed:
-        say(f"Careful: {paths.warning}")
+    for warning in careful:
+        say(f"Careful: {warning}")
     say(f"Done: {finished.path}. Next: kntrace analyse {finished.path}")

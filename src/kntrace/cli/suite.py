@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from kntrace.cli.options import AsJson, Pattern, Quiet, Stage, Steps
+from kntrace.cli import values
+from kntrace.cli.helping import examples
+from kntrace.cli.options import AsJson, Pattern, Quiet, Stage, Steps, how, output
 from kntrace.cli.printing import bars, out, print_json, say, tell
 from kntrace.errors import SettingsError
 
@@ -22,13 +24,19 @@ __all__ = ["show_suite"]
 _SHOWN = 8
 
 
+@examples(
+    "kntrace suite",
+    "kntrace suite demo/suite --steps log:5 --out few.yaml",
+    "kntrace suite demo/suite --audit --json",
+)
 def show_suite(
     suite: Annotated[
         str | None,
         typer.Argument(
-            metavar="[SUITE]",
+            metavar="SUITE",
             help="Folder, suite.yaml, hub id, or a pattern of ids with *; without it, the table "
             "of known suites.",
+            autocompletion=values.suites,
         ),
     ] = None,
     steps: Steps = None,
@@ -36,24 +44,25 @@ def show_suite(
     pattern: Pattern = None,
     sizes: Annotated[
         bool,
-        typer.Option("--sizes", help="Ask the hub for sizes and formats: a request a checkpoint."),
+        how("--sizes", help="Ask the hub for sizes and formats: a request a checkpoint."),
     ] = False,
     audit: Annotated[
         bool,
-        typer.Option(
+        how(
             "--audit",
             help="Read every weight and say what is wrong; exit code 1 if there are errors.",
         ),
     ] = False,
     by_file: Annotated[
         bool,
-        typer.Option(
+        how(
             "--by-file",
             help="With --audit: compare files by what the hub says of them, and fetch nothing.",
         ),
     ] = False,
     out_file: Annotated[
-        Path | None, typer.Option("--out", help="Write what is listed as a suite file.")
+        Path | None,
+        output("--out", metavar="FILE", help="Write what is listed as a suite file."),
     ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,

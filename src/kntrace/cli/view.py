@@ -7,36 +7,51 @@ from typing import Annotated
 import typer
 
 import kntrace
-from kntrace.cli.options import AsJson, Quiet, RunFolder
+from kntrace.cli import values
+from kntrace.cli.helping import examples
+from kntrace.cli.options import (
+    AsJson,
+    Figures,
+    Quiet,
+    RunFolder,
+    Seed,
+    Select,
+    WordingName,
+    what,
+)
 from kntrace.cli.printing import bars, print_json, say
 from kntrace.errors import SettingsError
 
 __all__ = ["view"]
 
 
+@examples(
+    "kntrace view demo/run",
+    "kntrace view demo/run turnover acquisition",
+    "kntrace view demo/run turnover --set pivot=0 --no-figures --json",
+)
 def view(
     run: RunFolder,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Views to compute, or all; none: list them."),
-    ] = None,
-    select: Annotated[
-        str | None,
-        typer.Option(
-            help="Which neurons are a word's own: top:K, or threshold:T:MIN (at least T times a "
-            "prompt's largest score, in MIN prompts or more)."
+        typer.Argument(
+            metavar="NAME",
+            help="Views to compute, or all; none: list them.",
+            autocompletion=values.views,
         ),
     ] = None,
-    wording: Annotated[str | None, typer.Option(help="A wording of the study.")] = None,
+    select: Select = None,
+    wording: WordingName = None,
     floor: Annotated[
-        float, typer.Option(help="Below this P(answer) a word does not count as known.")
+        float,
+        what(metavar="P", help="Below this P(answer) a word does not count as known."),
     ] = 0.05,
     options: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="An option of a view's own."),
+        what("--set", metavar="NAME=VALUE", help="An option of a view's own; may be given again."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
-    figures: Annotated[bool, typer.Option(help="Draw the figures too.")] = True,
+    seed: Seed = 0,
+    figures: Figures = True,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:

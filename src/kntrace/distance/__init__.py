@@ -6,8 +6,6 @@ obey pick it up from there.
 
 from __future__ import annotations
 
-import difflib
-
 import numpy as np
 import xarray as xr
 
@@ -118,12 +116,7 @@ def find_distance(name: str) -> Distance:
     name = _ALSO_CALLED.get(name, name)
     if name in DISTANCES:
         return DISTANCES[name]
-    near = difflib.get_close_matches(name, DISTANCES, n=1)
-    known = ", ".join(DISTANCES)
-    raise AnalysisError(
-        f"no distance {name!r}",
-        expected=f"{near[0]!r}, perhaps, or one of {known}" if near else f"one of {known}",
-    )
+    raise AnalysisError.unknown("distance", name, (*DISTANCES, *_ALSO_CALLED))
 
 
 def pairwise_distances(

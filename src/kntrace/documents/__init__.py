@@ -11,7 +11,6 @@ from kntrace.documents.explain import (
     clean_text,
     explain,
     name_of_file,
-    nearest,
     nearest_path,
     one_name,
     shown,
@@ -21,6 +20,7 @@ from kntrace.documents.nodes import DataPath, Document
 from kntrace.documents.read import each_line, parse_document, parse_json, read_document, read_text
 from kntrace.documents.rows import Rows, read_csv
 from kntrace.documents.write import write_yaml
+from kntrace.nearest import nearest
 
 __all__ = [
     "DataPath",

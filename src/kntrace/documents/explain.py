@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import reprlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from kntrace.documents.nodes import DataPath, Document
 from kntrace.errors import InputError
+from kntrace.nearest import nearest
 
 __all__ = [
     "Describe",
@@ -21,7 +22,7 @@ __all__ = [
     "Fault",
     "clean_text",
     "explain",
-    "nearest",
+    "nearest_path",
     "one_name",
     "shown",
     "validate",
@@ -33,8 +34,6 @@ Describe = Callable[[DataPath], tuple[str, str]]
 """Given a path, what lies there ("prompt 2 of 'Cat'") and what should ("a question")."""
 
 _SHOWN = 40
-# Comparing names takes time that grows with the square of their length.
-_LONGEST_NAME = 100
 _MOST_NAMES = 10_000
 
 # Line breaks and tabs may stand in a prompt. Other control characters, and halves of surrogate
@@ -119,17 +118,6 @@ def name_of_file(name: str, default: str) -> str:
 def shown(value: object) -> str:
     """Show what a file holds where something else was expected: short, however large it is."""
     return _SHOW.repr(value)
-
-
-def nearest(found: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
-    """Return "Did you mean …?" with the known name that is closest, if one is close."""
-    if len(found) > _LONGEST_NAME:
-        return None
-    by_lower = {
-        name.lower(): name for name in islice(known, _MOST_NAMES) if len(name) <= _LONGEST_NAME
-    }
-    close = difflib.get_close_matches(found.lower(), by_lower, n=1, cutoff=cutoff)
-    return f"Did you mean {by_lower[close[0]]!r}?" if close else None
 
 
 def nearest_path(path: Path) -> str | None:

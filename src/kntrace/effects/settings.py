@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from kntrace.errors import SettingsError
+from kntrace.nearest import nearest
 from kntrace.selection import read_selection
 
 __all__ = ["SOURCES", "AblationSettings", "read_method"]
@@ -46,7 +48,9 @@ def read_method(text: str) -> tuple[str, float | None]:
         factor = float("nan")
     if not abs(factor) < 1e6:
         raise SettingsError(
-            f"the method {text!r}", expected="zero, mean, resample, or a factor such as x0.5 or x2"
+            f"the method {text!r}",
+            expected="zero, mean, resample, or a factor such as x0.5 or x2",
+            fix=nearest(name, ("zero", "mean", "resample")),
         )
     if factor == 1:
         raise SettingsError("the method x1, which changes nothing", expected="another factor")
@@ -131,7 +135,11 @@ class AblationSettings(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"]) or "settings"
-            raise SettingsError(f"{name} = {first['input']!r}: {first['msg']}") from None
+            choices = str(first.get("ctx", {}).get("expected", ""))
+            raise SettingsError(
+                f"{name} = {first['input']!r}: {first['msg']}",
+                fix=nearest(str(first["input"]), re.findall(r"'([^']+)'", choices)),
+            ) from None
 
     @property
     def main_dose(self) -> int:

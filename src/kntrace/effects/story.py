@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -22,6 +23,8 @@ _CARRIES = {
 }
 _AGAINST = ("matched", "other_group")
 _KNOWN = 0.5
+_WIDTH = 80
+_DOSES_IN_A_LINE = 8
 
 
 def method_name(method: str) -> str:
@@ -120,14 +123,14 @@ def as_text(found: Ablation) -> str:
     """All of it for a terminal: the answer, a table at the main dose, the doses."""
     main = found.main
     lines = [
-        f"{main['checkpoint']}: {found.verdict}",
+        textwrap.fill(f"{main['checkpoint']}: {found.verdict}", _WIDTH),
         "",
         f"{method_name(main['method'])} {dose_name(main['dose'])} neurons "
         f"({'every token' if found.settings.positions == 'all' else 'last position'})",
     ]
     summary = found.at(found.summary, **main).set_index("source")
     contrasts = found.at(found.contrasts, **main).set_index(["of", "against"])
-    head = f"{'whose':<12} {'P before':>8} {'after':>6} {'percent':>8} {'log-odds':>22} "
+    head = f"{'whose':<11} {'P before':>8} {'after':>5} {'percent':>7} {'log-odds':>22} "
     head += f"{'own minus these':>22}"
     rule = "─" * len(head)
     lines += [rule, head, rule]
@@ -135,8 +138,8 @@ def as_text(found: Ablation) -> str:
     for source, row in _records(summary).items():
         against = interval(paired["own", source], "log_odds") if ("own", source) in paired else ""
         lines.append(
-            f"{_short(source):<12} {row['probability_before']:>8.3f} {row['probability']:>6.3f} "
-            f"{row['percent']:>+7.1f}% {interval(row, 'log_odds'):>22} {against:>22}"
+            f"{_short(source):<11} {row['probability_before']:>8.3f} {row['probability']:>5.3f} "
+            f"{row['percent']:>+6.1f}% {interval(row, 'log_odds'):>22} {against:>22}".rstrip()
         )
     lines += [rule, *_doses(found), *_singles(found)]
     lines.append("intervals: 95 %, over words; log-odds do not saturate where P does")
@@ -144,21 +147,17 @@ def as_text(found: Ablation) -> str:
 
 
 def _doses(found: Ablation) -> list[str]:
-    """One line a method: P after, by dose, own against matched."""
-    lines = [
-        f"P(answer) at {found.checkpoints[-1]} by number of neurons, own (matched random):",
-        "  " + " " * 10 + "".join(f"{dose_name(dose):>14}" for dose in found.settings.doses),
-    ]
-    for method in found.settings.methods:
-        cells = []
-        for dose in found.settings.doses:
-            part = found.at(
-                found.summary, checkpoint=found.checkpoints[-1], method=method, dose=dose
-            ).set_index("source")["probability"]
-            own, matched = (part.get(name, math.nan) for name in ("own", "matched"))
-            shown = f"{own:.3f}" if math.isnan(matched) else f"{own:.3f} ({matched:.3f})"
-            cells.append(shown.rjust(14))
-        lines.append(f"  {method:<10}" + "".join(cells))
+    """Two lines a method: P after, by dose, own and matched; as many doses a block as fit."""
+    last = found.at(found.summary, checkpoint=found.checkpoints[-1])
+    after = last.set_index(["method", "dose", "source"])["probability"].to_dict()
+    lines = [f"P(answer) at {found.checkpoints[-1]} by number of neurons, own and matched random:"]
+    for start in range(0, len(found.settings.doses), _DOSES_IN_A_LINE):
+        doses = found.settings.doses[start : start + _DOSES_IN_A_LINE]
+        lines.append(" " * 19 + "".join(f"{dose_name(dose):>7}" for dose in doses))
+        for method in found.settings.methods:
+            for name, source in ((method, "own"), ("", "matched")):
+                cells = (_number(after.get((method, dose, source), math.nan), 3) for dose in doses)
+                lines.append(f"  {name:<9}{source:<8}" + "".join(f"{cell:>7}" for cell in cells))
     return lines
 
 
@@ -167,7 +166,7 @@ def _singles(found: Ablation) -> list[str]:
         return []
     last = found.at(found.correlations, checkpoint=found.checkpoints[-1])
     return [
-        "scores against neurons silenced one at a time, mean Spearman correlation of words:",
+        "scores against neurons silenced one at a time, mean Spearman over words:",
         *(
             f"  {row['kind']:<7} {_number(row['probability'])} with P lost, "
             f"{_number(row['log_odds'])} with log-odds lost"
@@ -180,8 +179,8 @@ def _short(source: object) -> str:
     return str(source).replace("_", " ")
 
 
-def _number(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}"
+def _number(value: float, digits: int = 2) -> str:
+    return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def _records(table: pd.DataFrame) -> dict[Any, dict[str, Any]]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from kntrace.archive import Run
 from kntrace.archive.folder import usable, write_failure
-from kntrace.documents import nearest
 from kntrace.errors import RunError, SettingsError
 from kntrace.export.blocks import refuse_unfinished
 from kntrace.export.public_code import write_public_code
@@ -80,11 +79,7 @@ def export_run(
     score for parquet, 350 ns for csv and for json lines, and under a millisecond a block.
     """
     if format_name not in FORMATS:
-        raise SettingsError(
-            f"format {format_name!r}",
-            expected=f"one of {', '.join(FORMATS)}",
-            fix=nearest(format_name, FORMATS),
-        )
+        raise SettingsError.unknown("format", format_name, FORMATS)
     refuse_unfinished(run)
     chosen = FORMATS[format_name]
     path = run.path / "export" / chosen.name if out is None else usable(out)

@@ -189,7 +189,7 @@ def known_formats(formats: Sequence[str]) -> tuple[str, ...]:
     formats = (formats,) if isinstance(formats, str) else tuple(dict.fromkeys(formats))
     for form in formats:
         if form not in FORMATS:
-            raise SettingsError(f"format {form!r}", expected=f"one of {', '.join(FORMATS)}")
+            raise SettingsError.unknown("format", form, FORMATS)
     return formats
 
 

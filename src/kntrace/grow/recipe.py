@@ -173,7 +173,7 @@ class TextRecipe(_Recorded):
 
 def _check_architecture(name: str) -> None:
     if name not in ARCHITECTURES:
-        raise SettingsError(f"architecture {name!r}", expected=f"one of {', '.join(ARCHITECTURES)}")
+        raise SettingsError.unknown("architecture", name, ARCHITECTURES)
 
 
 def _check_shape(hidden: int, heads: int) -> None:

@@ -237,7 +237,7 @@ class World:
 def make_plan(name: str) -> Plan:
     """Look a plan up by name; raises `SettingsError` with the known ones."""
     if name not in WORLDS:
-        raise SettingsError(f"world {name!r}", expected=f"one of {', '.join(WORLDS)}")
+        raise SettingsError.unknown("world", name, WORLDS)
     return WORLDS[name]
 
 

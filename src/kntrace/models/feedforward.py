@@ -87,7 +87,7 @@ class FeedForward:
         if name == "pre_activation":
             return SitePoint(self.up if self.gate is None else self.gate, "output", every)
         if name not in SITES:
-            raise SettingsError(f"site {name!r}", expected=f"one of {', '.join(SITES)}")
+            raise SettingsError.unknown("site", name, SITES)
         if not gated:
             raise SettingsError(
                 f"site {name!r}, but this model's feed-forward layers have no gate",

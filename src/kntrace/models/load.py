@@ -143,7 +143,7 @@ def load_checkpoint(
     """
     torch_device = _device(device)
     if dtype not in DTYPES:
-        raise SettingsError(f"dtype {dtype!r}", expected=f"one of {', '.join(DTYPES)}")
+        raise SettingsError.unknown("dtype", dtype, DTYPES)
     _refuse_format(torch_device, dtype)
     where = f"checkpoint {checkpoint.label}"
     # Weights are hashed, and their rounding measured, before they are rounded.

@@ -104,7 +104,7 @@ def encode(
     if not callable(tokenizer):
         raise ModelError(f"the tokenizer is {tokenizer!r}", expected="a Hugging Face tokenizer")
     if form not in ANSWER_FORMS:
-        raise SettingsError(f"answer form {form!r}", expected=f"one of {', '.join(ANSWER_FORMS)}")
+        raise SettingsError.unknown("answer form", form, ANSWER_FORMS)
     if not answer.strip():
         raise ModelError("the answer is empty", where=_shorten(prompt))
     if masked:

@@ -22,6 +22,7 @@ from kntrace.documents import (
     validate,
 )
 from kntrace.errors import SuiteError
+from kntrace.nearest import nearest_name
 
 __all__ = ["KnownSuite", "faults", "known_suites", "nearest_repository", "step_of_main"]
 
@@ -146,6 +147,6 @@ def nearest_repository(repository: str) -> str | None:
     ids = [id_ for suite in known_suites() for id_ in suite.ids]
     if "/" not in repository:
         names = {id_.partition("/")[2]: id_ for id_ in ids}
-        if repository in names:
-            return f"Did you mean {names[repository]!r}?"
+        close = nearest_name(repository, names, cutoff=0.8)
+        return None if close is None else f"Did you mean {names[close]!r}?"
     return nearest(repository, ids, cutoff=0.8)

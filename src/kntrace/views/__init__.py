@@ -8,7 +8,6 @@ their controls; `draw(found)` draws them; `describe(found)` says what is to be s
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,11 +70,7 @@ def find_views(names: Iterable[str], options: Mapping[str, str] | None = None) -
         wanted = list(VIEWS)
     for name in wanted:
         if name not in VIEWS:
-            near = difflib.get_close_matches(name, VIEWS, n=1)
-            raise SettingsError(
-                f"no view {name!r}",
-                expected=f"{near[0]!r}, perhaps" if near else f"one of {', '.join(VIEWS)}",
-            )
+            raise SettingsError.unknown("view", name, VIEWS)
     views = [VIEWS[name] for name in wanted]
     for name, text in (options or {}).items():
         having = [view for view in views if name in own_options(view)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kntrace.documents import name_of_file, nearest
+from kntrace.documents import name_of_file
 from kntrace.errors import SettingsError, StudyError
 from kntrace.study.importing.gather import Shared, gather
 from kntrace.study.importing.relations import (
@@ -116,11 +116,7 @@ def import_study(
     if format_name is None:
         format_name = _one_format(paths)
     elif format_name not in FORMATS:
-        raise SettingsError(
-            f"format {format_name!r}",
-            expected=f"one of {', '.join(FORMATS)}",
-            fix=nearest(format_name, FORMATS),
-        )
+        raise SettingsError.unknown("format", format_name, FORMATS)
     notes: list[str] = []
     study = gather(
         FORMATS[format_name](paths, notes, mask),

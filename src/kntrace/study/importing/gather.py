@@ -103,7 +103,7 @@ def _first(prompts: dict[str, tuple[str, ...]]) -> int:
 
 def _check_options(shared: str, prompts: int | None, min_prompts: int) -> None:
     if shared not in SHARED:
-        raise SettingsError(f"shared = {shared!r}", expected=f"one of {', '.join(SHARED)}")
+        raise SettingsError.unknown("treatment of shared words", shared, SHARED)
     if min_prompts < 1 or (prompts is not None and prompts < min_prompts):
         raise SettingsError(
             f"at least {min_prompts} prompts and at most {prompts}",

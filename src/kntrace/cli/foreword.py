@@ -1,0 +1,98 @@
+"""How much a sweep will compute, and about how long it will take: from what was measured."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import kntrace
+from kntrace.errors import KntraceError
+from kntrace.progress import Progress
+from kntrace.study import Study
+from kntrace.suite import Suite
+from kntrace.suite.weights import size_in_words
+
+__all__ = ["Foreword", "announce", "duration"]
+
+_FLOAT32 = 4
+_DIMS = ("checkpoint", "word", "prompt", "layer", "neuron")
+
+
+def announce(study: Study, suite: Suite, folder: Path) -> str:
+    """Say what a sweep is about to compute, before any model is loaded."""
+    words = len(study.words)
+    prompts = sum(text is not None for word in study.words for text in study.rendered(word))
+    return (
+        f"Scoring {words} words ({prompts} prompts) x {len(suite)} checkpoints, "
+        f"{words * len(suite):,} blocks, into {folder}"
+    )
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a person would say it: `40 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    for unit, size, most in (("s", 1, 100), ("min", 60, 100 * 60), ("h", 3600, 72 * 3600)):
+        if seconds < most:
+            value = seconds / size
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{seconds / 86400:.1f} days"
+
+
+class Foreword:
+    """A `Progress` that passes on what it hears, and tells once what the first block showed.
+
+    A block is begun with a call that names it and ended with one that counts it, and what came
+    before is the loading of its checkpoint; all other blocks and checkpoints are taken to last
+    as long.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        folder: Path,
+        words: int,
+        tell: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._progress = progress
+        self._folder = folder
+        self._words = words
+        self._tell = tell
+        self._clock = clock
+        self._before = 0
+        self._times: list[float] = []
+        self._told = False
+
+    def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """Pass it on."""
+        if stage == "sweep" and not self._told:
+            self._look(done, total)
+        self._progress(stage, done, total, detail)
+
+    def _look(self, done: int, total: int) -> None:
+        now = self._clock()
+        if self._times and done > self._before:
+            self._told = True
+            self._tell(self._say(self._times[0], self._times[-1], now, total - done))
+        self._times.append(now)
+        self._before = done
+
+    def _say(self, start: float, begun: float, ended: float, left: int) -> str:
+        load, block = begun - start, ended - begun
+        said = self._size()
+        said += f"The first block took {duration(block)}, loading its checkpoint {duration(load)}"
+        if not left:
+            return f"{said}; it was the last one left"
+        whole = left * block + (math.ceil(left / self._words) - 1) * load
+        return f"{said}: at that pace, {duration(whole)} for the {left:,} blocks left"
+
+    def _size(self) -> str:
+        """What is known of the model once its first block is there."""
+        with contextlib.suppress(KntraceError):
+            run = kntrace.open_run(self._folder)
+            values = math.prod(run.sizes[dim] for dim in _DIMS)
+            size = size_in_words(_FLOAT32 * values * (1 + run.settings.activations))
+            return f"{run.layers} layers x {run.width:,} neurons, up to {size}. "
+        return ""

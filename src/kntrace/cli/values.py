@@ -1,0 +1,153 @@
+"""Values that the shell may complete: names that options and arguments take.
+
+Those of tables that load without torch are read from them; the others are written down here, and
+a test compares them, since nobody waits seconds for a completion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+__all__ = [
+    "ANSWER_FORMS",
+    "ANSWER_TOKENS",
+    "ARCHITECTURES",
+    "AVERAGINGS",
+    "BASELINES",
+    "DEVICES",
+    "DTYPES",
+    "OBJECTIVES",
+    "RULES",
+    "SELECTIONS",
+    "SHARED",
+    "SITES",
+    "STEPS",
+    "WORLDS",
+    "covariates",
+    "distances",
+    "export_formats",
+    "of",
+    "presets",
+    "studies",
+    "study_formats",
+    "suites",
+    "views",
+]
+
+RULES = (
+    "adaptive",
+    "gauss_legendre",
+    "gauss_lobatto",
+    "midpoint",
+    "trapezoid",
+    "left",
+    "right",
+    "public_code",
+    "gradient_x_activation",
+)
+SITES = ("post_activation", "pre_activation", "gate_activation", "up_projection")
+OBJECTIVES = ("probability", "log_probability", "logit_difference")
+BASELINES = ("zero", "mean")
+ANSWER_TOKENS = ("error", "first", "mean", "greedy", "joint")
+DTYPES = ("float32", "float64", "bfloat16", "float16", "tf32")
+AVERAGINGS = ("every_prompt", "public_code")
+ANSWER_FORMS = ("as_follows", "space", "no_space")
+SHARED = ("refuse", "drop", "rename")
+ARCHITECTURES = ("gpt_neox", "llama")
+WORLDS = (
+    "structured",
+    "flat",
+    "confounded",
+    "strongly_confounded",
+    "structured_confounded",
+    "contexts_only",
+    "phrasings_only",
+    "weak",
+    "weak_confounded",
+    "name_length",
+    "question_form",
+    "structured_12",
+    "flat_12",
+    "structured_20",
+    "flat_20",
+    "structured_two",
+    "flat_two",
+    "structured_six",
+    "flat_six",
+)
+
+DEVICES = ("cpu", "cuda", "mps")
+STEPS = ("paper", "all", "log:", "linear:", "every:")
+SELECTIONS = ("top:", "threshold:")
+
+Complete = Callable[[str], list[str]]
+
+
+def of(names: Sequence[str]) -> Complete:
+    """Offer these names."""
+
+    def complete(incomplete: str) -> list[str]:
+        return _beginning(names, incomplete)
+
+    return complete
+
+
+def presets(incomplete: str) -> list[str]:
+    """Names of presets."""
+    from kntrace.presets import PRESETS
+
+    return _beginning(PRESETS, incomplete)
+
+
+def distances(incomplete: str) -> list[str]:
+    """Names of distances."""
+    from kntrace.distance import DISTANCES
+
+    return _beginning(DISTANCES, incomplete)
+
+
+def covariates(incomplete: str) -> list[str]:
+    """Names of covariates; a file is completed by the shell."""
+    from kntrace.analysis import COVARIATES
+
+    return _beginning(COVARIATES, incomplete)
+
+
+def views(incomplete: str) -> list[str]:
+    """Names of views."""
+    from kntrace.views import VIEWS
+
+    return _beginning((*VIEWS, "all"), incomplete)
+
+
+def export_formats(incomplete: str) -> list[str]:
+    """Formats of scores."""
+    from kntrace.export import FORMATS
+
+    return _beginning(FORMATS, incomplete)
+
+
+def study_formats(incomplete: str) -> list[str]:
+    """Formats of studies."""
+    from kntrace.study.importing import FORMATS
+
+    return _beginning(FORMATS, incomplete)
+
+
+def studies(incomplete: str) -> list[str]:
+    """Names of bundled studies, once something of one is typed: else files are meant."""
+    from kntrace.study import bundled_studies
+
+    return _beginning(bundled_studies(), incomplete) if incomplete else []
+
+
+def suites(incomplete: str) -> list[str]:
+    """Repositories of known suites, once something of one is typed: else folders are meant."""
+    from kntrace.suite import known_suites
+
+    ids = (id_ for suite in known_suites() for id_ in suite.ids)
+    return _beginning(ids, incomplete) if incomplete else []
+
+
+def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
