@@ -15,6 +15,7 @@ import xarray as xr
 from kntrace.errors import AnalysisError
 from kntrace.labels import group_codes
 from kntrace.multiple import benjamini_hochberg, holm
+from kntrace.notebook import Card, Shown
 
 __all__ = ["LAYER_COLUMNS", "Overlap", "neuron_overlap", "overlap_by_layer"]
 
@@ -30,8 +31,8 @@ LAYER_COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Overlap:
+@dataclass(frozen=True, repr=False)
+class Overlap(Shown):
     """What `neuron_overlap` found.
 
     Attributes
@@ -77,6 +78,18 @@ class Overlap:
         given = ("total_neurons", "permutations", "seed")
         plain: dict[str, Any] = {name: getattr(self, name) for name in (*fields, *given)}
         return plain | {"groups": {name: dict(row) for name, row in self.groups.items()}}
+
+    def _card(self) -> Card:
+        return Card(
+            "Knowledge neurons in common",
+            {
+                "within groups": self.within,
+                "between": self.between,
+                "by chance": self.expected,
+                "p": self.p,
+            },
+            [{"group": name, **row} for name, row in self.groups.items()],
+        )
 
     def __str__(self) -> str:
         return (

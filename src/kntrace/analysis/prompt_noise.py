@@ -16,6 +16,7 @@ from kntrace.analysis.reliability import MOST_WORDS, evenly_drawn
 from kntrace.contrasts import contrast
 from kntrace.distance import NeuronIdentity
 from kntrace.labels import group_codes
+from kntrace.notebook import Card, Shown
 from kntrace.progress import Progress, silent
 from kntrace.wording import Wording, read_wording
 
@@ -25,8 +26,8 @@ _Floats = npt.NDArray[np.float64]
 _STAGE = "prompt noise"
 
 
-@dataclass(frozen=True)
-class PromptNoise:
+@dataclass(frozen=True, repr=False)
+class PromptNoise(Shown):
     """What `prompt_noise` found.
 
     Attributes
@@ -66,6 +67,9 @@ class PromptNoise:
             name: math.nan if value is None else value for name, value in values.items()
         }
         return cls(**known)
+
+    def _card(self) -> Card:
+        return Card("Noise of the AUC", self.to_dict())
 
     def __str__(self) -> str:
         if math.isnan(self.share):

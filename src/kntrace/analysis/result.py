@@ -13,6 +13,7 @@ from kntrace.analysis.prompt_noise import PromptNoise
 from kntrace.archive import Run
 from kntrace.contrasts import Contrast
 from kntrace.emergence import Early, FormationTimes
+from kntrace.notebook import Card, Shown
 from kntrace.overlap import Overlap
 from kntrace.verdict import Verdict, account
 
@@ -24,7 +25,7 @@ _LABEL = 32
 
 
 @dataclass(frozen=True, repr=False)
-class Analysis:
+class Analysis(Shown):
     """Results of `analyse`; all but `verdicts` are of the study's main wording.
 
     Attributes
@@ -143,6 +144,29 @@ class Analysis:
             f"Analysis({len(self.distances)} distances, k = {self.k}, "
             f"verdict: {self.verdict.answer})"
         )
+
+    def _card(self) -> Card:
+        rows = [
+            {
+                "distance": shown.strip(),
+                "AUC": row["auc"],
+                "±": row["auc_se"],
+                "AUC by chance": row["auc_chance"],
+                "p": row["p"],
+                "above": row["share_above"],
+                "by chance": row["chance"],
+            }
+            for shown, name in _under_their_distance(self.contrasts)
+            for row in (self.contrasts[name].overall,)
+        ]
+        facts = {
+            "words": sum(map(len, self.groups.values())),
+            "groups": len(self.groups),
+            "knowledge neurons a word": self.k,
+            "wording": self.wording,
+        }
+        notes = (self.verdict.reason, *self.notes)
+        return Card(f"Analysis: {self.verdict.answer}", facts, rows, notes)
 
 
 def _under_their_distance(contrasts: Mapping[str, Contrast]) -> list[tuple[str, str]]:

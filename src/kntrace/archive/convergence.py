@@ -12,6 +12,7 @@ import numpy.typing as npt
 from kntrace.archive.chunks import read_chunks
 from kntrace.archive.folder import SCORES
 from kntrace.archive.runs import Run
+from kntrace.notebook import Card, Shown
 from kntrace.progress import Progress, silent
 from kntrace.settings import Settings
 
@@ -20,8 +21,8 @@ __all__ = ["Convergence", "convergence"]
 _ADAPTIVE = "adaptive"
 
 
-@dataclass(frozen=True, eq=False)
-class Convergence:
+@dataclass(frozen=True, eq=False, repr=False)
+class Convergence(Shown):
     """The paths of a run, counted. A path is one layer for one prompt at one checkpoint.
 
     Attributes
@@ -115,6 +116,10 @@ class Convergence:
             "nodes": self.mean_nodes() if self.total else None,
             "nodes_first_layer": self.mean_nodes(0) if self.total else None,
         }
+
+    def _card(self) -> Card:
+        facts = {"paths": self.total, "not converged": self.missed, "nodes": self.mean_nodes()}
+        return Card("Convergence", facts, notes=[self.warning] if self.missed else ())
 
     def __str__(self) -> str:
         if not self.total:

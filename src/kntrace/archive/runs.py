@@ -28,6 +28,7 @@ from kntrace.archive.identity import shortlist
 from kntrace.archive.provenance import read_record, write_record
 from kntrace.archive.variables import BLOCK_VARIABLES, VARIABLES, Block, kept
 from kntrace.errors import RunError
+from kntrace.notebook import Card, Shown
 from kntrace.progress import Progress, silent
 from kntrace.settings import Settings
 from kntrace.study import Study
@@ -36,7 +37,7 @@ from kntrace.suite import Suite
 __all__ = ["Run"]
 
 
-class Run:
+class Run(Shown):
     """An opened run folder; get one from `open_run`, `create_run` or `kntrace.run`.
 
     Attributes
@@ -72,6 +73,22 @@ class Run:
         return (
             f"Run({str(self.path)!r}: {checkpoints} checkpoints x {words} words, "
             f"{self.layers} layers x {self.width} neurons)"
+        )
+
+    def _card(self) -> Card:
+        checkpoints, words = self.shape
+        total = checkpoints * words
+        return Card(
+            f"Run {self.path}",
+            {
+                "blocks done": f"{total - len(self.missing()):,} of {total:,}",
+                "study": f"{self.study.name}: {words} words in {len(self.study.groups)} groups",
+                "suite": f"{self.suite.name}: {checkpoints} checkpoints",
+                "model": f"{self.layers} layers x {self.width:,} neurons",
+                "rule": self.settings.rule,
+                "site": self.settings.site,
+                "objective": self.settings.objective,
+            },
         )
 
     @property

@@ -12,6 +12,7 @@ from kntrace.archive.convergence import Convergence, convergence
 from kntrace.archive.opening import open_run
 from kntrace.archive.runs import Run
 from kntrace.audit import Finding
+from kntrace.notebook import Card, Shown
 from kntrace.progress import Progress, silent
 
 __all__ = ["CheckpointStatus", "Status", "status"]
@@ -31,8 +32,8 @@ class CheckpointStatus:
     fingerprint: str
 
 
-@dataclass(frozen=True)
-class Status:
+@dataclass(frozen=True, repr=False)
+class Status(Shown):
     """The state of a run.
 
     Attributes
@@ -71,6 +72,27 @@ class Status:
         counted = None if self.convergence is None else self.convergence.to_dict()
         plain = asdict(replace(self, convergence=None))
         return plain | {"path": str(self.path), "convergence": counted}
+
+    def _card(self) -> Card:
+        return Card(
+            f"Run {self.path}",
+            {
+                "blocks": self.total,
+                "done": self.done,
+                "missing": len(self.missing),
+                "damaged": len(self.damaged),
+            },
+            [
+                {
+                    "checkpoint": row.label,
+                    "done": row.done,
+                    "missing": row.missing,
+                    "damaged": row.damaged,
+                }
+                for row in self.checkpoints
+            ],
+            [f"audit: {finding}" for finding in self.findings],
+        )
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.done} of {self.total} blocks done"]

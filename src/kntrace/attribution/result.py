@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kntrace.notebook import Card, Shown
+
 __all__ = ["Attribution", "mean_of"]
+
+_STRONGEST = 8
 
 
 @dataclass(frozen=True, repr=False)
-class Attribution:
+class Attribution(Shown):
     """What one prompt's neurons contribute to its answer.
 
     Attributes
@@ -49,6 +53,30 @@ class Attribution:
         return (
             f"Attribution({layers} layers x {width} neurons, P(answer) = {self.probability:.4f}, "
             f"rank {self.rank}, largest completeness gap {worst:.1e})"
+        )
+
+    def _card(self) -> Card:
+        layers, width = self.score.shape
+        strongest = np.argsort(-np.abs(self.score), axis=None, kind="stable")[:_STRONGEST]
+        return Card(
+            "Attribution of one prompt",
+            {
+                "P(answer)": self.probability,
+                "rank": self.rank,
+                "layers": layers,
+                "neurons in each": width,
+                "largest completeness gap": float(np.abs(self.gap).max()),
+                "layers converged": int(self.converged.sum()),
+            },
+            [
+                {
+                    "layer": int(place) // width,
+                    "neuron": int(place) % width,
+                    "score": float(self.score.flat[place]),
+                    "activation": float(self.activation.flat[place]),
+                }
+                for place in strongest
+            ],
         )
 
 

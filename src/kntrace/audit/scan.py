@@ -13,6 +13,7 @@ from kntrace.audit.finding import SEVERITIES, Finding, Severity
 from kntrace.audit.findings import find
 from kntrace.audit.prints import CheckpointPrint, Problem
 from kntrace.audit.reading import ReadTensors, print_folder, print_gguf
+from kntrace.notebook import Card, Shown
 from kntrace.progress import Progress, silent
 from kntrace.suite import Checkpoint, cache, fetch, hub
 from kntrace.suite.weights import cached_whole, parts_of, weight_files
@@ -20,8 +21,8 @@ from kntrace.suite.weights import cached_whole, parts_of, weight_files
 __all__ = ["Audit", "audit_suite"]
 
 
-@dataclass(frozen=True)
-class Audit:
+@dataclass(frozen=True, repr=False)
+class Audit(Shown):
     """What an audit of a suite found.
 
     Attributes
@@ -63,6 +64,13 @@ class Audit:
             "warnings": self.count("warning"),
             "findings": [finding.to_dict() for finding in self.findings],
         }
+
+    def _card(self) -> Card:
+        rows = [
+            {"severity": one.severity, "kind": one.kind, "finding": one.says}
+            for one in self.findings
+        ]
+        return Card(str(self), rows=rows)
 
     def __str__(self) -> str:
         what = "files" if self.by_file else "tensors"

@@ -9,13 +9,25 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from kntrace.notebook import Card, Shown
+
 __all__ = ["Contrast"]
 
 _WIDEST_NAME = 16
+_HEADS = {
+    "group": "group",
+    "words": "words",
+    "share_above": "above",
+    "chance": "chance",
+    "auc": "AUC",
+    "auc_chance": "AUC by chance",
+    "p": "p",
+    "p_holm": "p (Holm)",
+}
 
 
-@dataclass(frozen=True)
-class Contrast:
+@dataclass(frozen=True, repr=False)
+class Contrast(Shown):
     """What `contrast` found.
 
     Shares are fractions from 0 to 1. What a group of a single word leaves undefined is NaN.
@@ -85,6 +97,16 @@ class Contrast:
             "seed": self.seed,
             "notes": list(self.notes),
         }
+
+    def _card(self) -> Card:
+        rows = self.groups[list(_HEADS)].rename(columns=_HEADS)
+        return Card(
+            f"{self.distance}: same group against other groups",
+            {head: self.overall[name] for name, head in _HEADS.items() if name in self.overall}
+            | {"words": len(self.words), "permutations": self.permutations},
+            rows.to_dict("records"),
+            (_interval(self.overall), *self.notes),
+        )
 
     def __str__(self) -> str:
         title = f"{self.distance}: same group against other groups"

@@ -15,12 +15,23 @@ import xarray as xr
 from kntrace.effects.settings import SOURCES, AblationSettings
 from kntrace.effects.story import headline, paragraph
 from kntrace.effects.summary import CELL, by_word, compare, correlate, leaks, summarise
+from kntrace.notebook import Card, Shown
 
 __all__ = ["Ablation"]
 
+_HEADS = {
+    "source": "whose",
+    "probability_before": "P before",
+    "probability": "P after",
+    "percent": "percent",
+    "log_odds": "log-odds",
+    "log_odds_low": "from",
+    "log_odds_high": "to",
+}
+
 
 @dataclass(frozen=True, repr=False)
-class Ablation:
+class Ablation(Shown):
     """Results of `kntrace.ablate`.
 
     Attributes
@@ -179,6 +190,15 @@ class Ablation:
         return (
             f"Ablation({len(self.checkpoints)} checkpoints, {len(self.words)} words, "
             f"{len(self.table):,} forward passes, own neurons carry the answer: {self.answer})"
+        )
+
+    def _card(self) -> Card:
+        summary = self._at_main()[0].reset_index()[list(_HEADS)].rename(columns=_HEADS)
+        return Card(
+            f"Ablation: {self.answer}",
+            self.main,
+            summary.to_dict("records"),
+            (self.verdict, self.text),
         )
 
 

@@ -12,6 +12,7 @@ import xarray as xr
 from scipy.stats import hypergeom
 
 from kntrace.errors import AnalysisError
+from kntrace.notebook import Card, Shown
 from kntrace.progress import Progress, silent
 from kntrace.wording import Wording, read_wording
 
@@ -27,8 +28,8 @@ _HIGH = 0.975
 EARLY_COLUMNS = ("word", "group", "checkpoint", "own", "same_group", "other_groups")
 
 
-@dataclass(frozen=True)
-class Early:
+@dataclass(frozen=True, repr=False)
+class Early(Shown):
     """What `early_neurons` found.
 
     Attributes
@@ -72,6 +73,11 @@ class Early:
         """All but the tables, as what JSON can express."""
         fields = ("k", "total_neurons", "expected", "high", "permutations", "seed")
         return {name: getattr(self, name) for name in fields}
+
+    def _card(self) -> Card:
+        facts = {"k": self.k, "told from": self.told_from, "half of them from": self.half_from}
+        rows = self.checkpoints.to_dict("records")
+        return Card("How early final neurons can be told", facts, rows)
 
     def __str__(self) -> str:
         first = self.checkpoints.iloc[0]

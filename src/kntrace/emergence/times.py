@@ -14,14 +14,15 @@ import xarray as xr
 from scipy.stats import permutation_test, rankdata, wilcoxon
 
 from kntrace.errors import AnalysisError
+from kntrace.notebook import Card, Shown
 
 __all__ = ["FormationTimes", "formation_times", "half_rise"]
 
 _Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class FormationTimes:
+@dataclass(frozen=True, repr=False)
+class FormationTimes(Shown):
     """What `formation_times` found.
 
     Attributes
@@ -61,6 +62,11 @@ class FormationTimes:
             "permutations": self.permutations,
             "seed": self.seed,
         }
+
+    def _card(self) -> Card:
+        names = ("order", "order_p", "lead", "lead_p")
+        facts = {name.replace("_", " "): getattr(self, name) for name in names}
+        return Card("When neurons and answers half-rise", facts, self.words.to_dict("records"))
 
     def __str__(self) -> str:
         if math.isnan(self.lead):

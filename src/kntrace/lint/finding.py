@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from kntrace.notebook import Card, Shown
+
 __all__ = ["Checked", "Finding", "Remark", "Rule", "Severity", "Stage"]
 
 Severity = Literal["error", "warning", "note"]
@@ -105,8 +107,8 @@ class Finding:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
-@dataclass(frozen=True)
-class Checked:
+@dataclass(frozen=True, repr=False)
+class Checked(Shown):
     """The outcome of a check.
 
     Attributes
@@ -130,6 +132,13 @@ class Checked:
     def passes(self, *, strict: bool = False) -> bool:
         """Whether there is no error and, if `strict`, no warning either."""
         return not self.count("error") and not (strict and self.count("warning"))
+
+    def _card(self) -> Card:
+        rows = [
+            {"code": one.code, "severity": one.severity, "word": one.word, "finding": one.says}
+            for one in self.findings
+        ]
+        return Card(str(self), rows=rows)
 
     def __str__(self) -> str:
         asked = f" (tokenizer of {self.checkpoint})" if self.checkpoint else ", no tokenizer asked"

@@ -27,6 +27,7 @@ from kntrace.documents import (
     write_yaml,
 )
 from kntrace.errors import StudyError
+from kntrace.notebook import Card, Shown
 
 __all__ = [
     "MAIN",
@@ -146,7 +147,7 @@ class Word(Entries):
             raise explain(failure, StudyError, _describe_word) from None
 
 
-class Study(Entries):
+class Study(Shown, Entries):
     """Groups of words with their prompts: what is asked of every checkpoint.
 
     Attributes
@@ -185,6 +186,17 @@ class Study(Entries):
             return handler(value)
         except ValidationError as failure:
             raise explain(failure, StudyError, _describe) from None
+
+    def _card(self) -> Card:
+        prompts = sum(len(texts) for word in self.words for texts in word.prompts.values())
+        return Card(
+            f"Study {self.name}",
+            {"words": len(self.words), "groups": len(self.groups), "prompts": prompts},
+            [
+                {"group": group, "words": len(words), "which": ", ".join(words)}
+                for group, words in self.groups.items()
+            ],
+        )
 
     @cached_property
     def groups(self) -> dict[str, tuple[str, ...]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from kntrace.documents import DataPath, Fault, clean_text, one_name, write_yaml
 from kntrace.errors import SuiteError
+from kntrace.notebook import Card, Shown
 
 __all__ = ["CONFIG", "GGUF", "LARGEST", "Checkpoint", "Suite", "check_series", "order"]
 
@@ -86,8 +87,8 @@ class Checkpoint:
         return f"step {self.step}" + (f" of {self.stage}" if self.stage else "")
 
 
-@dataclass(frozen=True)
-class Suite:
+@dataclass(frozen=True, repr=False)
+class Suite(Shown):
     """Checkpoints of one training run, ordered by stage and step.
 
     Attributes
@@ -121,6 +122,22 @@ class Suite:
                 fault.says, where=f"suite {self.name}", expected=fault.expected, fix=fault.fix
             ) from None
         object.__setattr__(self, "checkpoints", tuple(sorted(self.checkpoints, key=order)))
+
+    def _card(self) -> Card:
+        first, last = self.checkpoints[0].label, self.checkpoints[-1].label
+        return Card(
+            f"Suite {self.name}",
+            {"checkpoints": len(self), "from": first, "to": last},
+            [
+                {
+                    "checkpoint": one.label,
+                    "step": one.step,
+                    "tokens seen": one.tokens,
+                    "source": one.source,
+                }
+                for one in self
+            ],
+        )
 
     def __len__(self) -> int:
         return len(self.checkpoints)

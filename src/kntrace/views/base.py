@@ -14,6 +14,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from kntrace.errors import AnalysisError
+from kntrace.notebook import Card, Shown
 from kntrace.selection import Selection, TopK, default_k, read_selection
 from kntrace.wording import Wording, read_wording
 
@@ -97,8 +98,8 @@ class Asked:
         return {"wording": self.view.name, "select": self.selection.spec, **given}
 
 
-@dataclass(frozen=True)
-class Found:
+@dataclass(frozen=True, repr=False)
+class Found(Shown):
     """What a view found.
 
     Attributes
@@ -119,6 +120,11 @@ class Found:
     def main(self) -> pd.DataFrame:
         """The first table."""
         return next(iter(self.tables.values()))
+
+    def _card(self) -> Card:
+        plain = (str, int, float, type(None))
+        facts = {name: one for name, one in self.facts.items() if isinstance(one, plain)}
+        return Card("A view", facts, self.main.to_dict("records"), self.text)
 
     def __str__(self) -> str:
         return "\n".join(self.text)
