@@ -16,7 +16,7 @@ from typing import Any
 __all__ = ["Card", "Shown"]
 
 _MOST_ROWS = 12
-_LONGEST = 200
+_LONGEST, _LONGEST_NOTE = 200, 2000
 _LINE = "border-bottom: 1px solid rgba(128, 128, 128, 0.4)"
 
 
@@ -59,7 +59,7 @@ class Card:
             parts.append(f"<table><tbody>{facts}</tbody></table>")
         if self.rows:
             parts.append(self._table())
-        parts += [f"<p>{_text(note)}</p>" for note in self.notes]
+        parts += [f"<p>{escape(_clipped(note, _LONGEST_NOTE))}</p>" for note in self.notes]
         return f"<div>{''.join(parts)}</div>"
 
     def _table(self) -> str:
@@ -95,8 +95,8 @@ def _text(value: object) -> str:
     return escape(_clipped(str(value)))
 
 
-def _clipped(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+def _clipped(text: str, longest: int = _LONGEST) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _cell(value: object) -> str:

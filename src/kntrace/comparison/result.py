@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from kntrace.comparison.agreement import OVER
+from kntrace.notebook import Card, Shown
 
 __all__ = ["RUN_COLUMNS", "VERDICT_COLUMNS", "Comparison"]
 
@@ -28,7 +29,7 @@ _COLUMNS, _LABEL, _SHORT = 80, 22, 14
 
 
 @dataclass(frozen=True, repr=False)
-class Comparison:
+class Comparison(Shown):
     """What `kntrace.compare` found.
 
     Attributes
@@ -116,6 +117,11 @@ class Comparison:
             "seed": self.seed,
             "notes": list(self.notes),
         }
+
+    def _card(self) -> Card:
+        rows = self.verdicts[["run", "wording", "answer", "p"]].to_dict("records")
+        facts = {"runs": len(self.labels), "words": sum(map(len, self.groups.values()))}
+        return Card("Several runs side by side", facts, rows, (self.said, *self.notes))
 
     def __repr__(self) -> str:
         words = sum(map(len, self.groups.values()))
