@@ -284,7 +284,11 @@ class TestWhatIsSaid:
         over = of(found.pooled, distance="probability_curve")
         assert float(table.sel(kind="baseline")["pooled"]) == over["auc"]
         assert found.said in COMPARISON.describe(table)
-        assert [path.name for path in draw_comparison(found, tmp_path)] == ["runs.png", "runs.pdf"]
+        assert [path.name for path in draw_comparison(found, tmp_path)] == [
+            "runs.png",
+            "runs.pdf",
+            "runs.txt",
+        ]
 
 
 class TestWords:

@@ -246,7 +246,8 @@ class TestFigure:
         table = DOSE.prepare(several)
         assert "step" in set(table["panel"])
         assert table.attrs["checkpoint"] == "step9"
-        (path,) = draw_ablation(several, tmp_path, formats=["png"])
+        path, beside = draw_ablation(several, tmp_path, formats=["png"])
+        assert DOSE.describe(table) in beside.read_text(encoding="utf-8")
         assert path.read_bytes() == draw_ablation(several, tmp_path, formats="png")[0].read_bytes()
 
     def test_a_whole_set_lies_at_its_mean_size(self) -> None:

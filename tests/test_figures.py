@@ -26,7 +26,7 @@ from matplotlib.transforms import Bbox
 from kntrace.analysis import Analysis, analyse, analyse_scores
 from kntrace.contrasts import contrast
 from kntrace.errors import AnalysisError, RunError, SettingsError
-from kntrace.figures import FIGURES, DistanceMap, Formation, draw_all, render
+from kntrace.figures import FIGURES, DistanceMap, Formation, draw_all, find_figures, render
 from kntrace.figures.fonts import families
 from kntrace.figures.labels import fitted, number, spread, width_of, wrapped
 from kntrace.figures.matrix import MASKED
@@ -75,6 +75,17 @@ def of_run(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
         tmp_path_factory.mktemp("run") / "r", groups=GROUPS, wordings=("grouped", "neutral")
     )
     return analyse(run, permutations=19)
+
+
+@pytest.fixture(scope="module")
+def drawn(
+    of_run: Analysis, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[list[Path], Path, list[Any]]:
+    """All figures of a run: what was written, into which folder, and what was told meanwhile."""
+    told: list[Any] = []
+    folder = tmp_path_factory.mktemp("drawn") / "new" / "figures"
+    written = draw_all(of_run, folder, progress=lambda *said: told.append(said))
+    return written, folder, told
 
 
 class TestTables:
@@ -206,6 +217,11 @@ class TestTables:
 class TestEveryFigure:
     """What each figure of the registry must do."""
 
+    @pytest.fixture
+    def analysis(self, of_run: Analysis) -> Analysis:
+        """Of a run folder, which some figures need."""
+        return of_run
+
     @pytest.fixture(params=FIGURES)
     def name(self, request: pytest.FixtureRequest) -> str:
         return str(request.param)
@@ -271,6 +287,8 @@ CASES: dict[str, Any] = {
 def test_all_text_is_whole_and_apart_and_large_enough(case: str) -> None:
     found = CASES[case]()
     for name, figure in FIGURES.items():
+        if not figure.applies(found):
+            continue
         drawn = figure.draw(figure.prepare(found))
         with drawing():
             drawn.draw_without_rendering()
@@ -361,37 +379,42 @@ class TestDistanceMap:
 
 
 class TestFiles:
-    def test_one_for_each_figure_and_format(self, analysis: Analysis, tmp_path: Path) -> None:
-        told = []
-        written = draw_all(
-            analysis, tmp_path / "new" / "figures", progress=lambda *said: told.append(said)
-        )
-        assert {path.name for path in written} == {
-            f"{n}.{f}" for n in FIGURES for f in ("png", "pdf")
-        }
-        assert {path.name for path in written} == {
-            p.name for p in (tmp_path / "new/figures").iterdir()
-        }
-        assert told[-1][:3] == ("figures", len(FIGURES), len(FIGURES))
-        for path in written:
-            begin = b"\x89PNG" if path.suffix == ".png" else b"%PDF"
-            assert path.read_bytes().startswith(begin)
+    @pytest.fixture
+    def analysis(self, of_run: Analysis) -> Analysis:
+        return of_run
 
-    def test_fonts_are_embedded_as_truetype(self, analysis: Analysis, tmp_path: Path) -> None:
-        draw_all(analysis, tmp_path, formats=["pdf"])
-        for path in tmp_path.iterdir():
+    def test_one_for_each_figure_and_format(
+        self, drawn: tuple[list[Path], Path, list[Any]]
+    ) -> None:
+        written, folder, told = drawn
+        assert {path.name for path in written} == {
+            f"{n}.{f}" for n in FIGURES for f in ("png", "pdf", "txt")
+        }
+        assert {path.name for path in written} == {p.name for p in folder.iterdir()}
+        assert told[-1][:3] == ("figures", len(FIGURES), len(FIGURES))
+        begin = {".png": b"\x89PNG", ".pdf": b"%PDF"}
+        for path in written:
+            title = FIGURES[path.stem].title.encode()
+            assert path.read_bytes().startswith(begin.get(path.suffix, title))
+
+    def test_fonts_are_embedded_as_truetype(
+        self, drawn: tuple[list[Path], Path, list[Any]]
+    ) -> None:
+        for path in drawn[1].glob("*.pdf"):
             data = path.read_bytes()
             assert b"/CIDFontType2" in data
             assert b"/Type3" not in data
             assert b"CreationDate" not in data
 
     def test_what_no_longer_applies_is_removed(self, analysis: Analysis, tmp_path: Path) -> None:
-        draw_all(analysis, tmp_path, formats=["png"])
+        chosen = find_figures(["distances", "distances_identity"])
+        draw_all(analysis, tmp_path, formats=["png"], figures=chosen)
+        assert (tmp_path / "distances.txt").exists()
         (tmp_path / "mine.png").write_bytes(b"")
         scores = synthetic_scores(groups=GROUPS, width=32)
         less = analyse_scores(scores, distances=["identity"], permutations=9)
-        written = draw_all(less, tmp_path, formats=["png"])
-        assert not (tmp_path / "distances.png").exists()
+        written = draw_all(less, tmp_path, formats=["png"], figures=chosen)
+        assert not list(tmp_path.glob("distances.*"))
         assert tmp_path / "distances_identity.png" in written
         assert (tmp_path / "mine.png").exists()
 
@@ -507,12 +530,12 @@ def test_no_window_system_is_touched() -> None:
         "import sys, kntrace.figures as f; from kntrace.testing import synthetic_scores as s;"
         "from kntrace.analysis import analyse_scores as a;"
         "x = a(s(groups={'A': 'ab', 'B': 'cd'}, width=8), permutations=9);"
-        "[f.render(d.draw(d.prepare(x)), 'png') for d in f.FIGURES.values()];"
+        "[f.render(d.draw(d.prepare(x)), 'png') for d in f.FIGURES.values() if d.applies(x)];"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def test_tables_are_of_the_kinds_that_are_promised(analysis: Analysis) -> None:
-    for figure in FIGURES.values():
+    for figure in (figure for figure in FIGURES.values() if figure.applies(analysis)):
         assert isinstance(figure.prepare(analysis), pd.DataFrame | xr.DataArray | xr.Dataset)

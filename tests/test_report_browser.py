@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,21 +22,7 @@ from kntrace.report import write_report
 from kntrace.report.explore import explorer
 from kntrace.testing import WORDS, synthetic_run, synthetic_scores
 from kntrace.wording import read_wording
-
-SCRIPT = "<script>alert(1)</script>"
-# The first of these that is installed is driven; continuous integration sees to it that one is.
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-NEEDED = "KNTRACE_BROWSER"
-
-
-def browser_path() -> str:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        missing = f"none of {', '.join(BROWSERS)} is installed"
-        if os.environ.get(NEEDED) == "needed":
-            pytest.fail(missing)
-        pytest.skip(missing)
-    return found
+from opened_page import SCRIPT, Opened, browser_path, value
 
 
 @pytest.fixture(scope="module")
@@ -51,75 +35,6 @@ def browser() -> Iterator[Any]:
         )
         yield driven
         driven.close()
-
-
-class Opened:
-    """A page, with everything that it complained of or asked for."""
-
-    def __init__(self, browser: Any, path: Path, **options: Any) -> None:
-        shape = {"viewport": {"width": 1200, "height": 900}}
-        self.context = browser.new_context(offline=True, **(shape | options))
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(15_000)
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.dialogs: list[str] = []
-        # Reading the canvas, which Chromium remarks on, is this test's doing and not the page's.
-        self.page.on(
-            "console",
-            lambda message: "Canvas2D" in message.text or self.complaints.append(message.text),
-        )
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("dialog", self._dismiss)
-        self.page.on("request", lambda request: self.requests.append(request.url))
-        self.page.goto(path.as_uri())
-        if options.get("java_script_enabled", True):
-            self.page.wait_for_selector("html[data-ready]", state="attached")
-        self.own = path.as_uri()
-
-    def _dismiss(self, dialog: Any) -> None:
-        self.dialogs.append(dialog.message)
-        dialog.dismiss()
-
-    def text(self, selector: str) -> str:
-        return bare(self.page.locator(selector).inner_text())
-
-    def cells(self, table: str, column: int) -> list[str]:
-        rows = self.page.locator(f"{table} tbody tr:visible")
-        return rows.locator(f":scope > :nth-child({column})").all_inner_texts()
-
-    def over_cell(self, row: int, column: int, words: int) -> None:
-        """Put the mouse on a cell, found by what is drawn: the diagonal alone is grey."""
-        box = self.page.evaluate(GREY_DIAGONAL)
-        side = (box["right"] - box["left"]) / words
-        canvas = self.page.locator("#map-cursor")
-        x, y = box["left"] + (column + 0.5) * side, box["top"] + (row + 0.5) * side
-        canvas.hover(position={"x": x, "y": y})
-
-    def quiet(self) -> None:
-        """Fail if the page complained, asked for anything, or let a stranger's script run."""
-        assert self.complaints == []
-        assert self.dialogs == []
-        assert [url for url in self.requests if not url.startswith("data:")] == [self.own]
-
-
-# Where the matrix lies on the canvas, in CSS pixels.
-GREY_DIAGONAL = """() => {
-  const canvas = document.getElementById('map-cells');
-  const ratio = canvas.width / canvas.clientWidth;
-  const { data, width, height } = canvas.getContext('2d').getImageData(
-    0, 0, canvas.width, canvas.height);
-  let [left, top, right] = [width, height, 0];
-  for (let y = 0; y < height; y += 1) {
-    for (let x = 0; x < width; x += 1) {
-      const at = 4 * (y * width + x);
-      if ([201, 201, 201, 255].every((part, place) => data[at + place] === part)) {
-        left = Math.min(left, x); top = Math.min(top, y); right = Math.max(right, x + 1);
-      }
-    }
-  }
-  return { left: left / ratio, top: top / ratio, right: right / ratio };
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -332,12 +247,6 @@ def test_without_a_script_the_page_can_be_read(browser: Any, made: tuple[Path, A
     assert page.complaints == []
 
 
-def value(text: str) -> float:
-    """Read a number as the page writes it, such as −1.5 × 10⁻⁵."""
-    digits = str.maketrans("−⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "--0123456789")
-    return float(text.translate(digits).replace(" × 10", "e"))
-
-
 @pytest.fixture(scope="module")
 def large(made: tuple[Path, Analysis], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same page with the findings of 500 words, which need no whole analysis."""
@@ -354,6 +263,7 @@ def large(made: tuple[Path, Analysis], tmp_path_factory: pytest.TempPathFactory)
         probability=probability,
         formation=formation,
         distances={"identity": matrix, "twice": 2 * matrix},
+        corrected={},
         contrasts={"identity": contrast(matrix, groups, permutations=9)},
         times=formation_times(formation, probability, permutations=9),
     )
@@ -390,6 +300,64 @@ def test_500_words_can_be_looked_up(browser: Any, large: Path) -> None:
     opened.context.close()
 
 
-def bare(text: str) -> str:
-    """Without the marks that set a name apart from what is around it."""
-    return re.sub("[\u2066-\u2069]", "", text)
+def test_corrected_distances_can_be_looked_up(opened: Opened, made: tuple[Path, Analysis]) -> None:
+    name = "identity | probability_curve"
+    opened.page.select_option("#map-name", label=name)
+    opened.over_cell(3, 20, 38)
+    matrix = made[1].corrected[name].values
+    told = opened.text("#map-tip")
+    shown = re.search(r"probability_curve (\S+) ranks", told)
+    assert shown is not None
+    assert value(shown[1]) == float(
+        f"{matrix[3, 20]:.3g}" if abs(matrix[3, 20]) < 100 else f"{matrix[3, 20]:.0f}"
+    )
+    rank = int((matrix[np.triu_indices(38, 1)] < matrix[3, 20]).sum()) + 1
+    assert f"rank {rank} of 703 pairs" in told
+    # Ranks that can be negative have no ratio to a mean.
+    assert opened.page.locator("#map-view option[value=contrast]").is_disabled()
+    assert "without what these explain" in opened.text("#map-what")
+
+
+def test_on_a_narrow_screen_the_map_has_its_names_and_scrolls(
+    browser: Any, made: tuple[Path, Analysis]
+) -> None:
+    narrow = Opened(browser, made[0], viewport={"width": 400, "height": 800})
+    wide = "document.getElementById('map-cells').clientWidth"
+    seen = "document.getElementById('map-scroll').clientWidth"
+    assert narrow.page.evaluate(wide) > 84 + 38 * 9
+    assert narrow.page.evaluate(seen) < 400
+    narrow.page.locator("#map-cursor").focus()
+    narrow.page.keyboard.press("End")
+    left = narrow.page.evaluate("document.getElementById('map-scroll').scrollLeft")
+    assert left > 0
+    tip = narrow.page.locator("#map-tip").bounding_box()
+    assert tip is not None
+    assert tip["x"] >= 0
+    assert tip["x"] + tip["width"] <= 400
+    narrow.quiet()
+    narrow.context.close()
+
+
+def test_a_long_table_comes_when_it_is_opened(
+    browser: Any, made: tuple[Path, Analysis], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = made[1].run
+    assert run is not None
+    monkeypatch.setattr("kntrace.report.page._LONG", 50)
+    monkeypatch.setattr("kntrace.report.page._FIRST", 10)
+    monkeypatch.setattr("kntrace.report.page.FIGURES", {})
+    opened = Opened(browser, write_report(run, made[1], tmp_path / "long.html"))
+    rows = opened.page.locator("#prompts-table tbody tr")
+    assert rows.count() == 10
+    assert "first 10 of 76" in (opened.page.text_content("#prompts-table caption") or "")
+    opened.page.get_by_text("The 76 prompts").click()
+    rows.nth(75).wait_for()
+    assert rows.count() == 76
+    # A stranger's word, still text.
+    assert rows.nth(0).locator("th").inner_text() == SCRIPT
+    heading = opened.page.locator("#prompts-table thead th").nth(0).locator("button")
+    heading.click()
+    words = rows.locator("th").all_inner_texts()
+    assert words == sorted(words, key=str.lower)
+    opened.quiet()
+    opened.context.close()

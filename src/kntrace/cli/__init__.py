@@ -20,6 +20,7 @@ from kntrace.cli.check import check
 from kntrace.cli.compare import compare
 from kntrace.cli.demo import demo
 from kntrace.cli.export import export
+from kntrace.cli.figures import draw_figures
 from kntrace.cli.grow import grow
 from kntrace.cli.helping import Command, Group, epilog_of, written
 from kntrace.cli.misuse import misused
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": compare,
     "ablate": ablate,
     "view": view,
+    "figures": draw_figures,
     "report": report,
     "export": export,
 }

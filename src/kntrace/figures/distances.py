@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from kntrace.figures.labels import number
 from kntrace.figures.matrix import Frame, colour_map, in_group_order
 from kntrace.figures.style import drawing
 
-__all__ = ["DistanceMap"]
+__all__ = ["DistanceMap", "draw_distances"]
 
 _ZERO = "black"
 # Smaller distances than this part of the largest are drawn as if they were no smaller.
@@ -61,26 +62,7 @@ class DistanceMap:
 
     def draw(self, table: xr.DataArray) -> Figure:
         """Draw the heat map; dark is near, and grey the diagonal."""
-        words, groups = _texts(table)
-        with drawing([*words, *groups]):
-            frame = Frame.build(words, groups)
-            norm, ticks, low = _scale(table.values, self.log)
-            floor = float(norm.vmin or 0.0)
-            zeros = int((_upper(table) == 0).sum()) if self.log else 0
-            values = table.values
-            if self.log:
-                # A zero has no logarithm: it is put below the scale, in a colour of its own.
-                below = floor / 2 if floor > 0 else -1.0
-                values = np.where(values == 0, below, np.maximum(values, floor))
-            image = frame.fill(values, colour_map("viridis", zero=_ZERO if zeros else None), norm)
-            label = f"{table.attrs['distance']}: distance"
-            label += f" in {table.attrs['unit']}" if table.attrs.get("unit") else ", without unit"
-            label += " (log scale)" if isinstance(norm, LogNorm) else ""
-            label += (
-                f"; black: exactly 0 ({zeros} {'pair' if zeros == 1 else 'pairs'})" if zeros else ""
-            )
-            frame.colour_bar(image, label, ticks, extend="min" if low or zeros else "neither")
-            return frame.figure
+        return draw_distances(table, self.log).figure
 
     def describe(self, table: xr.DataArray) -> str:
         """Range, nearest pair, and medians within and between groups."""
@@ -97,6 +79,31 @@ class DistanceMap:
             f"{number(float(values.max()))}. Median within groups {inside}, between groups "
             f"{across}. Nearest pair: {words[i[near]]} and {words[j[near]]}."
         )
+
+
+def draw_distances(
+    table: xr.DataArray, log: bool, *, side: float = 0.0, names: Sequence[str] | None = None
+) -> Frame:
+    """Draw the heat map of a distance; see `Frame.build` for `side` and `names`."""
+    words, groups = _texts(table)
+    with drawing([*words, *groups]):
+        frame = Frame.build(words, groups, side=side, names=names)
+        norm, ticks, low = _scale(table.values, log)
+        floor = float(norm.vmin or 0.0)
+        zeros = int((_upper(table) == 0).sum()) if log else 0
+        values = table.values
+        if log:
+            # A zero has no logarithm: it is put below the scale, in a colour of its own.
+            below = floor / 2 if floor > 0 else -1.0
+            values = np.where(values == 0, below, np.maximum(values, floor))
+        image = frame.fill(values, colour_map("viridis", zero=_ZERO if zeros else None), norm)
+        label = f"{table.attrs['distance']}: distance"
+        label += f" in {table.attrs['unit']}" if table.attrs.get("unit") else ", without unit"
+        label += " (log scale)" if isinstance(norm, LogNorm) else ""
+        pairs = "pair" if zeros == 1 else "pairs"
+        label += f"; black: exactly 0 ({zeros} {pairs})" if zeros else ""
+        frame.colour_bar(image, label, ticks, extend="min" if low or zeros else "neither")
+        return frame
 
 
 def _texts(table: xr.DataArray) -> tuple[list[str], list[str]]:

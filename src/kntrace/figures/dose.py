@@ -16,12 +16,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from kntrace.effects import SOURCES, Ablation, read_method
-from kntrace.figures.labels import spread
+from kntrace.figures.labels import spread, wrapped
+from kntrace.figures.sizes import size_now
 from kntrace.figures.steps import StepAxis
 from kntrace.figures.style import (
     INK,
     MUTED,
-    PAGE,
     TEXT,
     drawing,
     legend,
@@ -51,6 +51,8 @@ _NAMES = {
 }
 _DONE = {"zero": "silenced", "mean": "set to their mean", "resample": "set to another word's"}
 _ROW, _LEGEND, _REST = 44.0, 3.0, 6.0
+# Lower rows, and where the two numbers do not fit beside each other.
+_LOW_ROW, _NARROW = 36.0, 120.0
 _SHIFT = 0.025
 _NUMBERS = ("probability", "log_odds")
 
@@ -114,15 +116,18 @@ class DoseCurves:
         """Draw a row of two panels for every kind of curve."""
         panels = list(dict.fromkeys(table["panel"]))
         with drawing():
-            figure = new_figure(PAGE, _REST + _LEGEND + _ROW * len(panels), spaced=True)
-            heights = [_LEGEND, *[_ROW] * len(panels)]
-            grid = figure.add_gridspec(1 + len(panels), 2, height_ratios=heights)
-            _legend(figure.add_subplot(grid[0, :]), list(dict.fromkeys(table["source"])))
-            for row, panel in enumerate(panels, 1):
+            shape = _Shape.of(len(panels))
+            figure = new_figure(size_now().wide, shape.height, spaced=True)
+            heights = [shape.legend, *[shape.row] * shape.rows]
+            grid = figure.add_gridspec(1 + shape.rows, shape.columns, height_ratios=heights)
+            sources = list(dict.fromkeys(table["source"]))
+            _legend(figure.add_subplot(grid[0, :]), sources, shape.keys)
+            for place, panel in enumerate(panels):
                 part = table[table["panel"] == panel]
-                for column, what in enumerate(_NUMBERS):
-                    ax = figure.add_subplot(grid[row, column])
-                    _draw_panel(ax, part, what, table.attrs)
+                for which, what in enumerate(_NUMBERS):
+                    row, column = shape.place(place, which)
+                    ax = figure.add_subplot(grid[1 + row, column])
+                    _draw_panel(ax, part, what, table.attrs, shape.panel)
             return settle(figure)
 
     def describe(self, table: pd.DataFrame) -> str:
@@ -179,7 +184,9 @@ def _as_it_is(factors: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def _draw_panel(ax: Axes, part: pd.DataFrame, what: str, attrs: dict[Any, Any]) -> None:
+def _draw_panel(
+    ax: Axes, part: pd.DataFrame, what: str, attrs: dict[Any, Any], width: float
+) -> None:
     panel = str(part["panel"].iloc[0])
     places = _Places.of(part)
     asked = [source for source in SOURCES if source in set(part["source"])]
@@ -199,12 +206,13 @@ def _draw_panel(ax: Axes, part: pd.DataFrame, what: str, attrs: dict[Any, Any]) 
         look = {"linewidth": 1.0, **_LOOKS[source]}
         ax.plot(x, value, markersize=3, **look)
         ax.vlines(x, low, high, color=look["color"], linewidth=0.8)
-    places.apply(ax)
+    places.apply(ax, width * 0.8)
     tidy(ax, grid="y")
     ax.set_ylabel("P(answer)" if what == "probability" else "change of log-odds", labelpad=2)
     if what == "probability":
         ax.set_ylim(bottom=min(0.0, *ax.get_ylim()) if ax.get_ylim()[0] < 0.15 else None)
-    ax.set_title(_title(panel, attrs), loc="left", pad=3, size=TEXT)
+    title = wrapped(_title(panel, attrs), width * 0.8, 2, TEXT)
+    ax.set_title("\n".join(title), loc="left", pad=3, size=TEXT)
 
 
 def _title(panel: str, attrs: dict[Any, Any]) -> str:
@@ -251,9 +259,9 @@ class _Places:
         span = float(np.ptp(self.x)) or 1.0
         return np.asarray(x + _SHIFT * span * 0.3 * off)
 
-    def apply(self, ax: Axes) -> None:
+    def apply(self, ax: Axes, width: float) -> None:
         if self.steps is not None:
-            self.steps.apply(ax, PAGE * 0.4)
+            self.steps.apply(ax, width)
             return
         at = np.maximum(self.x, 0.5) if self.kind == "dose" else self.x
         if self.kind == "dose":
@@ -262,7 +270,9 @@ class _Places:
         drawn = np.log(at) if self.kind == "dose" else at
         span = max(float(np.ptp(drawn)), 1e-9)
         order = np.argsort(drawn, kind="stable")
-        shown = [int(order[i]) for i in spread((drawn[order] - drawn.min()) / span * 60, 6.0)]
+        shown = [
+            int(order[i]) for i in spread((drawn[order] - drawn.min()) / span * width * 0.85, 6.0)
+        ]
         ax.xaxis.set_major_locator(FixedLocator([float(at[i]) for i in shown]))
         ax.xaxis.set_major_formatter(FixedFormatter([self.labels[i] for i in shown]))
         ax.xaxis.set_minor_locator(NullLocator())
@@ -270,15 +280,65 @@ class _Places:
         ax.set_xlabel(name, labelpad=2)
 
 
-def _legend(ax: Axes, sources: Sequence[str]) -> None:
+def _legend(ax: Axes, sources: Sequence[str], columns: int) -> None:
     handles = [
         Line2D([], [], markersize=3, **{"linewidth": 1.0, **_LOOKS[source]}, label=_NAMES[source])
         for source in _ordered(sources)
     ]
     handles.append(Line2D([], [], color=MUTED, linewidth=0.8, label="nothing changed"))
     ax.set_axis_off()
-    legend(ax, handles, (0.0, 0.0), columns=6)
+    legend(ax, handles, (0.0, 0.0), columns=columns)
 
 
 def _ordered(sources: Sequence[str]) -> Iterator[str]:
     return (source for source in SOURCES if source in sources)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """How panels lie: probability and log-odds beside each other, or where there is no room not.
+
+    Attributes
+    ----------
+    rows, columns
+        Of panels.
+    row, legend
+        Height of a row, and of the legend, in mm.
+    keys
+        Columns of the legend.
+    across
+        Whether the kinds of curves lie beside each other, and the two numbers below.
+    """
+
+    rows: int
+    columns: int
+    row: float
+    legend: float
+    keys: int
+    across: bool
+
+    @classmethod
+    def of(cls, panels: int) -> _Shape:
+        now = size_now()
+        if now.wide < _NARROW:
+            return cls(2 * panels, 1, _LOW_ROW, 2 * _LEGEND + 1, 3, False)
+        row = (now.tallest - _LEGEND - _REST) / panels
+        if row < _LOW_ROW:
+            return cls(2, panels, (now.tallest - _LEGEND - _REST) / 2, _LEGEND, 6, True)
+        return cls(panels, 2, min(_ROW, row), _LEGEND, 6, False)
+
+    @property
+    def height(self) -> float:
+        """Height of the figure in mm."""
+        return _REST + self.legend + self.rows * self.row
+
+    @property
+    def panel(self) -> float:
+        """Width of a panel in mm."""
+        return size_now().wide / self.columns
+
+    def place(self, panel: int, number: int) -> tuple[int, int]:
+        """Row and column of a panel."""
+        if self.across:
+            return number, panel
+        return divmod(2 * panel + number, self.columns)

@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from kntrace.analysis import Analysis
-from kntrace.figures.labels import fitted
+from kntrace.figures.labels import LINE, fitted
+from kntrace.figures.sizes import size_now
 from kntrace.figures.style import (
-    COLUMN,
     INK,
     PALE,
     SMALL,
@@ -30,7 +30,7 @@ from kntrace.figures.style import (
 __all__ = ["Forest"]
 
 _BASELINE = "probability_curve"
-_ROW, _REST = 4.6, 30.0
+_ROW, _REST, _WIDE = 4.6, 30.0, 120.0
 _PLAIN, _CONFOUND = "#0072B2", "#D55E00"
 _DASHES = (0, (3, 1.5))
 _DOT: dict[str, Any] = {"marker": "o", "markersize": 4.2, "markeredgewidth": 1.0}
@@ -86,7 +86,9 @@ class Forest:
     def draw(self, table: pd.DataFrame) -> Figure:
         """Draw one row a mark, the baseline's AUC being a line through all of them."""
         with drawing(table["distance"]):
-            figure = new_figure(COLUMN, _REST + _ROW * len(table), spaced=True)
+            width, height = size_now().narrow, _REST + _ROW * len(table)
+            height = max(min(height, size_now().tallest), _REST + LINE * len(table))
+            figure = new_figure(width, height, spaced=True)
             ax = figure.add_subplot()
             for place, row in enumerate(_rows(table)):
                 _draw_row(ax, place, row)
@@ -177,4 +179,5 @@ def _finish(ax: Axes, table: pd.DataFrame) -> None:
         Patch(color=PALE, linewidth=0, label="95 % of permutations"),
         Line2D([], [], color=INK, marker="D", markersize=4, label="adjusted, 90 % interval"),
     ]
-    legend(ax, handles, (-0.3, 1.01), columns=2)
+    wide = size_now().narrow >= _WIDE
+    legend(ax, handles, (0.0 if wide else -0.3, 1.01), columns=3 if wide else 2)

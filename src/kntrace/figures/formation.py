@@ -17,9 +17,9 @@ from kntrace.analysis import Analysis
 from kntrace.errors import AnalysisError
 from kntrace.figures.labels import LINE, fitted, number, spread, width_of
 from kntrace.figures.matrix import colour_map
+from kntrace.figures.sizes import size_now
 from kntrace.figures.steps import StepAxis
 from kntrace.figures.style import (
-    COLUMN,
     INK,
     MUTED,
     TEXT,
@@ -31,12 +31,13 @@ from kntrace.figures.style import (
     tidy,
 )
 
-__all__ = ["Formation"]
+__all__ = ["NEGATIVE", "Formation"]
 
 _Floats = npt.NDArray[np.float64]
 
-_LINES, _CELLS = 38.0, 2.7
-_NEGATIVE = "#e9d8c8"
+_LINES, _CELLS, _REST, _WIDE = 38.0, 2.7, 30.0, 120.0
+# Cells of scores below zero.
+NEGATIVE = "#e9d8c8"
 
 
 @dataclass(frozen=True)
@@ -121,14 +122,23 @@ class Formation:
         word = table.attrs["word"]
         with drawing([word, table.attrs["group"]]):
             cells = max(18.0, table.sizes["place"] * _CELLS)
-            figure = new_figure(COLUMN, _LINES + cells + 30, spaced=True)
-            grid = figure.add_gridspec(2, 1, height_ratios=[_LINES, cells])
+            # Beside each other where there is room, else one above the other.
+            wide = size_now().narrow >= _WIDE
+            width = size_now().narrow / (2 if wide else 1)
+            cells = min(cells, size_now().tallest - _REST - (0 if wide else _LINES))
+            height = _REST + (cells if wide else _LINES + cells)
+            figure = new_figure(size_now().narrow, height, spaced=True)
+            grid = (
+                figure.add_gridspec(1, 2)
+                if wide
+                else figure.add_gridspec(2, 1, height_ratios=[_LINES, cells])
+            )
             axis = StepAxis.of(table)
             top, heat = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-            _draw_lines(top, table, axis)
-            axis.apply(top, COLUMN * 0.7, cells=True, label=False)
+            _draw_lines(top, table, axis, width)
+            axis.apply(top, width * 0.7, cells=True, label=wide)
             image = _draw_cells(heat, table, axis, cells)
-            axis.apply(heat, COLUMN * 0.7, cells=True)
+            axis.apply(heat, width * 0.7, cells=True)
             bar = figure.colorbar(
                 image, ax=heat, orientation="horizontal", extend="min", aspect=28, pad=0.02
             )
@@ -177,7 +187,7 @@ def _formed(score: _Floats) -> float:
     return before + float((half - score[before]) / (score[before + 1] - score[before]))
 
 
-def _draw_lines(ax: Axes, table: xr.Dataset, axis: StepAxis) -> None:
+def _draw_lines(ax: Axes, table: xr.Dataset, axis: StepAxis, width: float) -> None:
     names, ranks = neuron_names(table), table["rank"].values
     chosen = np.argsort(ranks)[: table.attrs["lines"]]
     looks = list(group_looks(names[place] for place in chosen).values())
@@ -200,7 +210,7 @@ def _draw_lines(ax: Axes, table: xr.Dataset, axis: StepAxis) -> None:
     ax.yaxis.set_major_locator(MaxNLocator(4))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
     ax.set_ylabel("attribution score\n(probability)", labelpad=2)
-    title = fitted(f"{table.attrs['word']} ({table.attrs['group']})", COLUMN * 0.75, TEXT)
+    title = fitted(f"{table.attrs['word']} ({table.attrs['group']})", width * 0.75, TEXT)
     ax.set_title(title, loc="left", size=TEXT, pad=14)
     legend(ax, ax.get_legend_handles_labels()[0], (0.0, 1.02), columns=len(chosen))
 
@@ -213,7 +223,7 @@ def _draw_cells(ax: Axes, table: xr.Dataset, axis: StepAxis, height: float) -> S
         axis.edges,
         rows,
         scores / largest,
-        cmap=colour_map("viridis", zero=_NEGATIVE),
+        cmap=colour_map("viridis", zero=NEGATIVE),
         norm=Normalize(0, 1),
         rasterized=True,
     )

@@ -23,18 +23,10 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from kntrace.figures.key import draw_key, key_height
 from kntrace.figures.labels import LINE, fitted, longest, number, spread, width_of, wrapped
-from kntrace.figures.style import (
-    COLUMN,
-    INK,
-    MUTED,
-    PAGE,
-    SMALL,
-    TEXT,
-    group_looks,
-    new_figure,
-    tidy,
-)
+from kntrace.figures.sizes import size_now
+from kntrace.figures.style import INK, MUTED, SMALL, TEXT, Look, group_looks, new_figure, tidy
 
 __all__ = ["MASKED", "Block", "Frame", "blocks_of", "colour_map", "in_group_order"]
 
@@ -48,6 +40,10 @@ _LARGEST, _SMALLEST, _WIDEST_CELL = 130.0, 34.0, 10.0
 _BAR, _BAR_TICKS, _WIDE_BAR = 2.6, 4.2, 72.0
 # Room below the panel for its axis and a legend of four lines.
 _FOOT = 25.0
+# Under this width of the matrix the groups are named below, and the panel is this wide.
+_NARROW, _NARROW_SIDE = 46.0, 20.0
+# Width of that legend.
+_LEGEND = 24.5
 _NAME_LINE = LINE * TEXT / SMALL
 
 
@@ -108,6 +104,8 @@ class Frame:
         Axes below the matrix for the colour bar.
     blocks
         Rows of every group.
+    looks
+        How every group is drawn.
     bar_room, bar_lines
         Width in mm of the colour bar's label, and its number of lines.
     foot
@@ -119,6 +117,7 @@ class Frame:
     side: Axes | None
     bar: Axes
     blocks: list[Block]
+    looks: dict[str, Look]
     bar_room: float
     bar_lines: int
     foot: tuple[float, float]
@@ -131,52 +130,71 @@ class Frame:
         *,
         side: float = 0.0,
         notes: Mapping[str, str] | None = None,
+        names: Sequence[str] | None = None,
     ) -> Frame:
-        """Lay the figure out.
+        """Lay the figure out, for the size that figures are drawn at now.
+
+        Where there is no room to name the groups beside their rows, or where their rows do not
+        lie together, a key below names them, and the panel to the right is narrower.
 
         Parameters
         ----------
         words, groups
-            Word and group of every row, the words of a group in a row.
+            Word and group of every row.
         side
             Width in mm of the panel to the right; 0 for none.
         notes
             A line to stand below the name of a group.
+        names
+            All groups in their own order, if the rows' order is another.
         """
-        notes = notes or {}
+        notes, names = notes or {}, list(dict.fromkeys(names or groups))
         blocks = blocks_of(groups)
         left = min(longest(words), _LONGEST_WORD) + _GAP
-        names = min(max(longest(groups, TEXT), longest(notes.values())), _LONGEST_NAME)
-        names = max(names, _NARROWEST_NAME if side else 0.0)
-        right = _BRACKET + (side + 2 * _GAP if side else 0.0) + names
-        size = _matrix_size(len(words), left + right + 2 * _EDGE)
+        named = min(max(longest(names, TEXT), longest(notes.values())), _LONGEST_NAME)
+        named = max(named, _NARROWEST_NAME if side else 0.0)
+        beside = _BRACKET + (side + 2 * _GAP if side else 0.0)
+        keyed = len(blocks) > len(names) or _room(left + beside + named) < _NARROW
+        if keyed:
+            # The last number below the panel reaches beyond it.
+            named = _GAP if side else 0.0
+            side = min(side, _NARROW_SIDE) if _room(left + beside) < _NARROW else side
+            beside = _BRACKET + (side + 2 * _GAP if side else 0.0)
+        key = {name: "   ".join(filter(None, (name, notes.get(name)))) for name in names}
+        size, below, lines = _sizes(
+            len(words), left, beside + named, list(key.values()) if keyed else [], bool(side)
+        )
         cell = size / len(words)
-        over = all(width_of(block.group, TEXT) <= cell * block.size for block in blocks)
+        over = not keyed and all(width_of(b.group, TEXT) <= cell * b.size for b in blocks)
         top = _EDGE + _BRACKET + (_NAME_LINE if over else 0.0)
-        # The colour bar's label is broken into lines where the matrix is narrow.
-        lines = 1 if size >= _WIDE_BAR else 3
-        bottom = left + _GAP + _BAR + _BAR_TICKS + lines * _NAME_LINE + _EDGE
-        bottom = max(bottom, _FOOT) if side else bottom
-        width, height = 2 * _EDGE + left + size + right, top + size + bottom
+        bottom = below + left + _GAP + _BAR + _BAR_TICKS + lines * _NAME_LINE + _EDGE
+        bottom = max(bottom, below + _FOOT) if side else bottom
+        width, height = 2 * _EDGE + left + size + beside + named, top + size + bottom
 
         figure = new_figure(width, height)
 
         def place(x: float, y: float, w: float, h: float) -> tuple[float, float, float, float]:
             return x / width, y / height, w / width, h / height
 
-        x, beside = _EDGE + left, _EDGE + left + size + _BRACKET + _GAP
+        x, right = _EDGE + left, _EDGE + left + size + _BRACKET + _GAP
         cells = figure.add_axes(place(x, bottom, size, size))
-        panel = figure.add_axes(place(beside, bottom, side, size)) if side else None
+        panel = figure.add_axes(place(right, bottom, side, size)) if side else None
         bar = place(x, bottom - left - _GAP - _BAR, min(size, _WIDE_BAR), _BAR)
-        room = (beside - _GAP if side else width) - x - _GAP
+        foot = min(right, width - _EDGE - _LEGEND)
+        room = (foot - 2.0 if side else width - _GAP) - x
         frame = cls(
             *(figure, cells, panel, figure.add_axes(bar), blocks),
+            looks=group_looks(names),
             bar_room=room,
             bar_lines=lines,
-            foot=(beside / width, _EDGE / height),
+            foot=(foot / width, (_EDGE + below) / height),
         )
         frame._label_words(words, cell, left - _GAP)
-        frame._draw_groups(cell, names, notes, side, over)
+        frame._draw_groups(cell, over)
+        if keyed:
+            draw_key(figure, key, frame.looks, _EDGE)
+        else:
+            frame._name_groups(cell, named, notes, 1 + beside / size)
         return frame
 
     def fill(
@@ -235,23 +253,21 @@ class Frame:
             tidy(self.side, grid="x")
             self.side.spines["left"].set_visible(False)
 
-    def _draw_groups(
-        self, cell: float, room: float, notes: Mapping[str, str], side: float, over: bool
-    ) -> None:
-        """Separate the groups, bracket their rows and columns, and name them."""
-        looks = group_looks(block.group for block in self.blocks)
+    def _draw_groups(self, cell: float, over: bool) -> None:
+        """Bracket the groups' rows and columns, and separate them where they lie together."""
         across, down = self.cells.get_xaxis_transform(), self.cells.get_yaxis_transform()
         size = cell * self.blocks[-1].stop
         thick = 0.9 if cell * min(block.size for block in self.blocks) > 2 else 0.3
+        together = len(self.blocks) <= len(self.looks)
         for block in self.blocks:
             ends = [block.start - 0.5, block.stop - 0.5]
-            if block.start:
+            if block.start and together:
                 self.cells.axhline(ends[0], color="white", linewidth=thick)
                 self.cells.axvline(ends[0], color="white", linewidth=thick)
-            inset = min(0.3 / cell, 0.2)
+            inset = min(0.3 / cell, 0.2) if together else 0.0
             ends = [ends[0] + inset, ends[1] - inset]
             beside = 1 + 1.1 / size
-            style: dict[str, Any] = {"color": looks[block.group].colour, "linewidth": 2.2}
+            style: dict[str, Any] = {"color": self.looks[block.group].colour, "linewidth": 2.2}
             style |= {"clip_on": False, "solid_capstyle": "butt"}
             self.cells.plot(ends, [beside, beside], transform=across, **style)
             self.cells.plot([beside, beside], ends, transform=down, **style)
@@ -262,9 +278,6 @@ class Frame:
                     ha="center",
                     va="bottom",
                 )
-        self._name_groups(
-            cell, room, notes, 1 + (_BRACKET + (side + 2 * _GAP if side else 0)) / size
-        )
 
     def _name_groups(self, cell: float, room: float, notes: Mapping[str, str], x: float) -> None:
         """Write the names beside their rows, as many of them as have room."""
@@ -287,9 +300,34 @@ class Frame:
                 )
 
 
+def _room(other: float) -> float:
+    """Widest matrix in mm that has room beside what else takes `other` mm."""
+    return size_now().wide - 2 * _EDGE - other
+
+
+def _sizes(
+    words: int, left: float, right: float, key: Sequence[str], side: bool
+) -> tuple[float, float, int]:
+    """Side of the matrix, height of the key below, and lines of the colour bar's label."""
+    other = left + right + 2 * _EDGE
+    size, below, lines = _matrix_size(words, other), 0.0, 1
+    for _ in range(3):
+        below = key_height(key, size + left + right) if key else 0.0
+        # The colour bar's label is broken into lines where the matrix is narrow.
+        lines = 1 if size >= _WIDE_BAR else 3
+        bottom = left + _GAP + _BAR + _BAR_TICKS + lines * _NAME_LINE + _EDGE
+        bottom = max(bottom, _FOOT) if side else bottom
+        high = size_now().tallest - _EDGE - _BRACKET - _NAME_LINE - bottom - below
+        if size <= max(high, _SMALLEST):
+            break
+        size = max(high, _SMALLEST)
+    return size, below, lines
+
+
 def _matrix_size(words: int, other: float) -> float:
     """Side of the matrix in mm: on a column if every word can be named there, else on a page."""
-    narrow, wide = COLUMN - other, PAGE - other
+    narrow, wide = size_now().narrow - other, size_now().wide - other
+    wanted = min(_LARGEST, max(_SMALLEST, words * _WIDEST_CELL))
     if narrow >= max(words * LINE, _SMALLEST):
-        return min(narrow, max(_SMALLEST, words * _WIDEST_CELL))
-    return min(wide, _LARGEST, max(_SMALLEST, words * _WIDEST_CELL))
+        return min(narrow, wanted)
+    return max(_SMALLEST, min(wide, wanted))

@@ -16,12 +16,11 @@ from matplotlib.lines import Line2D
 from kntrace.analysis import Analysis
 from kntrace.figures.labels import longest, number, wrapped
 from kntrace.figures.matrix import blocks_of
+from kntrace.figures.sizes import size_now
 from kntrace.figures.steps import StepAxis
 from kntrace.figures.style import (
-    COLUMN,
     INK,
     MUTED,
-    PAGE,
     SMALL,
     TEXT,
     Look,
@@ -34,19 +33,20 @@ from kntrace.figures.style import (
 )
 from kntrace.wording import read_wording
 
-__all__ = ["ProbabilityCurves"]
+__all__ = ["ProbabilityCurves", "panels", "probability_axis"]
 
 _Floats = npt.NDArray[np.float64]
 
 _QUARTILES = (0.25, 0.75)
 _TOP = 40.0
-# Up to so many groups: width of the figure, panels in a row, height of a row (mm).
+# Up to so many groups: whether a column will do, width of a panel, height of a row (mm).
 _SHAPES = (
-    (4, COLUMN, 2, 25.0),
-    (16, PAGE, 4, 25.0),
-    (36, PAGE, 6, 21.0),
-    (math.inf, PAGE, 8, 18.0),
+    (4, True, 42.0, 25.0),
+    (16, False, 42.0, 25.0),
+    (36, False, 28.0, 21.0),
+    (math.inf, False, 21.0, 18.0),
 )
+_LOWEST = 13.0
 # More groups than looks are not told apart by a legend, only by the names of their panels.
 _NAMED = 24
 
@@ -98,13 +98,15 @@ class ProbabilityCurves:
         return table.transpose("wording", "checkpoint", "word").assign_attrs(unit="probability")
 
     def draw(self, table: xr.DataArray) -> Figure:
-        """Draw at column width up to 4 groups, else at page width."""
+        """Draw in a column up to 4 groups, else on a page."""
         groups = [str(group) for group in table["group"].values]
         names = list(dict.fromkeys(groups))
         with drawing([*names, *(str(name) for name in table["wording"].values)]):
-            width, columns, row = next(shape[1:] for shape in _SHAPES if len(names) <= shape[0])
+            width, columns, row = panels(len(names))
             rows = math.ceil(len(names) / columns)
             legend = 3.4 * math.ceil((min(len(names), _NAMED) + 2) / (width / 34))
+            most = (size_now().tallest - legend - 6 - _TOP) / rows
+            row = max(min(row, most), _LOWEST)
             figure = new_figure(width, _TOP + legend + rows * row + 6, spaced=True)
             grid = figure.add_gridspec(
                 *(1 + rows, columns), height_ratios=[_TOP + legend, *[row] * rows]
@@ -145,6 +147,14 @@ class ProbabilityCurves:
         )
 
 
+def panels(groups: int) -> tuple[float, int, float]:
+    """Width of the figure, panels in a row, and height of a row, for so many groups."""
+    column, panel, row = next(shape[1:] for shape in _SHAPES if groups <= shape[0])
+    width = size_now().narrow if column else size_now().wide
+    # On a wide sheet few groups have wide panels.
+    return width, max(1, min(int(width / panel), groups if groups > 2 else 2)), row
+
+
 def _draw_medians(ax: Axes, table: xr.DataArray, axis: StepAxis, width: float) -> None:
     groups = table["group"].values
     looks = group_looks(str(group) for group in groups)
@@ -170,7 +180,7 @@ def _draw_medians(ax: Axes, table: xr.DataArray, axis: StepAxis, width: float) -
         handles.append(Line2D([], [], color=INK, lw=0.5, label=f"thin: {', '.join(wordings[1:])}"))
     columns = int(width * 0.85 / (min(longest(looks), 34.0) + 11))
     legend(ax, handles, (0.0, 1.01), columns=max(1, min(columns, 5)))
-    _probability_axis(ax)
+    probability_axis(ax)
 
 
 def _draw_group(ax: Axes, part: xr.DataArray, axis: StepAxis, look: Look) -> None:
@@ -189,14 +199,15 @@ def _draw_group(ax: Axes, part: xr.DataArray, axis: StepAxis, look: Look) -> Non
         size=SMALL,
         color=MUTED,
     )
-    _probability_axis(ax)
+    probability_axis(ax)
 
 
 def _points(axis: StepAxis) -> dict[str, Any]:
     return {"marker": "o", "markersize": 3} if axis.places.size == 1 else {}
 
 
-def _probability_axis(ax: Axes) -> None:
+def probability_axis(ax: Axes) -> None:
+    """Show P(answer) from 0 to 1 on the y axis."""
     tidy(ax, grid="y")
     ax.set_ylim(-0.02, 1.02)
     ax.set_yticks([0, 0.5, 1], ["0", "0.5", "1"])

@@ -1,4 +1,4 @@
-"""How all figures look: sizes, fonts, colours, and how they are saved.
+"""How all figures look: fonts, colours, lines and where axes lie.
 
 Nothing here touches pyplot or a window, and the reader's own matplotlib settings are neither
 used nor changed.
@@ -6,7 +6,6 @@ used nor changed.
 
 from __future__ import annotations
 
-import io
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,10 +21,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from kntrace.figures.fonts import families
+from kntrace.figures.sizes import SIZES, size_now
 
 __all__ = [
     "COLUMN",
-    "FORMATS",
+    "DOTS_PER_INCH",
     "INK",
     "MUTED",
     "PAGE",
@@ -33,17 +33,17 @@ __all__ = [
     "SMALL",
     "TEXT",
     "Look",
+    "Sheet",
     "drawing",
     "group_looks",
     "legend",
     "new_figure",
-    "render",
     "settle",
     "tidy",
 ]
 
 # Widths of a column and of a page of a paper, in mm.
-COLUMN, PAGE = 85.0, 170.0
+COLUMN, PAGE = SIZES["paper"].narrow, SIZES["paper"].wide
 # Sizes of text in points; nothing is set smaller than SMALL.
 TEXT, SMALL = 7.0, 6.2
 DOTS_PER_INCH = 200
@@ -86,13 +86,11 @@ _SETTINGS: dict[str, Any] = {
     "svg.hashsalt": "kntrace",
 }
 
-# What would make the bytes of a file depend on when and by what it was drawn.
-_METADATA: dict[str, dict[str, None]] = {
-    "png": {"Software": None},
-    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
-    "svg": {"Date": None, "Creator": None},
-}
-FORMATS = tuple(_METADATA)
+
+class Sheet(Figure):
+    """A figure that is to be enlarged by `scale` when it is saved."""
+
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,8 @@ def new_figure(width: float, height: float, *, spaced: bool = False) -> Figure:
         if spaced
         else None
     )
-    figure = Figure(figsize=(width / _MM_PER_INCH, height / _MM_PER_INCH), layout=engine)
+    figure = Sheet(figsize=(width / _MM_PER_INCH, height / _MM_PER_INCH), layout=engine)
+    figure.scale = size_now().scale
     FigureCanvasAgg(figure)
     return figure
 
@@ -173,19 +172,3 @@ def drawing(texts: Iterable[str] = ()) -> Iterator[None]:
         # is to say about it: the tables have the word.
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from")
         yield
-
-
-def render(figure: Figure, form: str) -> bytes:
-    """Render a figure as the bytes of a file; equal figures give equal bytes.
-
-    Parameters
-    ----------
-    figure
-        The figure.
-    form
-        One of `FORMATS`. Fonts are embedded in pdf as TrueType, and are outlines in svg.
-    """
-    stream = io.BytesIO()
-    with drawing():
-        figure.savefig(stream, format=form, metadata=_METADATA[form], dpi=DOTS_PER_INCH)
-    return stream.getvalue()

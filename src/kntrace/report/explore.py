@@ -1,12 +1,13 @@
 """The numbers that the page's script draws from: every pair of words, and every word.
 
-All text goes as JSON into the page, all arrays as base64 of little-endian numbers, so that 500
-words stay light. The script finds here whatever it needs, so that it never asks for anything.
+All text goes as JSON into the page, all arrays compressed into one text (see `packed`), so that
+500 words stay light. The script finds here whatever it needs, so that it never asks for anything.
 """
 
 from __future__ import annotations
 
-import base64
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -22,14 +23,17 @@ from kntrace.figures.matrix import in_group_order
 from kntrace.figures.steps import StepAxis
 from kntrace.figures.style import group_looks
 from kntrace.report.known import unknown_words
+from kntrace.report.packed import Pack
+from kntrace.report.rounded import as_float32
 
 __all__ = ["explorer"]
 
-# The distance that is judged, then the paper's; the others follow as they come.
-_FIRST = ("identity", "emd")
+# The distance that is judged, then the paper's, each also without what learning time explains;
+# the others follow as they come.
+_FIRST = ("identity", "identity | probability_curve", "emd", "emd | probability_curve")
 # What the arrays of a kind may take at most, in bytes: more maps, or more neurons of every
 # word, are left out. 500 words take 0.5 MB a map.
-_MAPS, _FORMATION, _LAYERS = 4_000_000, 600_000, 1_500_000
+_MAPS, _FORMATION, _LAYERS = 3_000_000, 600_000, 1_500_000
 _FEWEST, _MOST = 3, 30
 # Colours follow the logarithm where the bulk of the distances spans more than this factor.
 _WIDE, _BULK = 8.0, (0.05, 0.95)
@@ -41,7 +45,9 @@ _LARGEST = np.iinfo(np.int16).max
 _Floats = npt.NDArray[np.float64]
 
 
-def explorer(run: Run, analysis: Analysis) -> dict[str, Any]:
+def explorer(
+    run: Run, analysis: Analysis, tables: Mapping[str, Sequence[Sequence[str]]] | None = None
+) -> dict[str, Any]:
     """Collect what the script needs, as what JSON can express.
 
     Parameters
@@ -50,6 +56,8 @@ def explorer(run: Run, analysis: Analysis) -> dict[str, Any]:
         The run.
     analysis
         Its analysis.
+    tables
+        Rows of tables too long for HTML, by the name that the table has in the page.
 
     Returns
     -------
@@ -58,7 +66,8 @@ def explorer(run: Run, analysis: Analysis) -> dict[str, Any]:
         a group), `unknown` (positions of words that the model does not know); `checkpoints`,
         `places` (0 to 1 along the axis), `axis`; `probability` (word, checkpoint) float32;
         `maps`, one a distance; `missing`, the names of those left out; `formation` and
-        `layers`, see below; `colours` of both maps. Words are in the order of their groups.
+        `layers`, see below; `colours` of both maps; `rows`, those of `tables`. Words are in the
+        order of their groups.
 
     Notes
     -----
@@ -71,7 +80,8 @@ def explorer(run: Run, analysis: Analysis) -> dict[str, Any]:
     probability = analysis.probability.transpose("word", "checkpoint").sel(word=order)
     axis = StepAxis.of(analysis.probability)
     unknown = set(unknown_words(run, analysis))
-    maps, missing = _maps(analysis)
+    pack = Pack()
+    maps, missing = _maps(analysis, pack)
     return {
         "words": order,
         "groups": names,
@@ -83,22 +93,29 @@ def explorer(run: Run, analysis: Analysis) -> dict[str, Any]:
         "places": axis.drawn.round(4).tolist(),
         "axis": axis.name,
         "unit": str(analysis.formation.attrs.get("unit", "probability")),
-        "probability": _packed(probability.values, "<f4"),
+        "probability": pack.add(probability.values, "<f4"),
         "maps": maps,
         "missing": missing,
-        "formation": _formation(analysis, order),
-        "layers": _layers(analysis, order, run.layers),
+        "formation": _formation(analysis, order, pack),
+        "layers": _layers(analysis, order, run.layers, pack),
         "colours": {"distance": _colours("viridis"), "contrast": _colours("RdBu")},
+        "rows": {
+            name: pack.add_text(json.dumps([list(row) for row in rows], ensure_ascii=False))
+            for name, rows in (tables or {}).items()
+        },
+        # Last of all: by now they are all in.
+        "arrays": pack.text(),
     }
 
 
-def _maps(analysis: Analysis) -> tuple[list[dict[str, Any]], list[str]]:
+def _maps(analysis: Analysis, pack: Pack) -> tuple[list[dict[str, Any]], list[str]]:
     """Every distance: the upper triangle, row by row, and what colours and ranks need."""
-    first = [name for name in _FIRST if name in analysis.distances]
+    every = analysis.distances | analysis.corrected
+    first = [name for name in _FIRST if name in every]
     maps: list[dict[str, Any]] = []
     missing, left = [], _MAPS
-    for name in dict.fromkeys([*first, *analysis.distances]):
-        matrix = in_group_order(analysis.distances[name], analysis.groups)
+    for name in dict.fromkeys([*first, *every]):
+        matrix = in_group_order(every[name], analysis.groups)
         values = matrix.values[np.triu_indices(len(matrix), 1)]
         if maps and values.size * 4 > left:
             missing.append(name)
@@ -107,18 +124,23 @@ def _maps(analysis: Analysis) -> tuple[list[dict[str, Any]], list[str]]:
         maps.append(
             {
                 "name": name,
-                "what": str(matrix.attrs.get("description") or _described(name)),
+                "what": _described(name, matrix),
                 "unit": str(matrix.attrs.get("unit") or ""),
                 **_scale(values),
                 "threshold": _thresholds(analysis, name, matrix),
-                "values": _packed(values, "<f4"),
+                "values": pack.add(as_float32(values), "<f4"),
             }
         )
     return maps, missing
 
 
-def _described(name: str) -> str:
-    return DISTANCES[name].description if name in DISTANCES else ""
+def _described(name: str, matrix: xr.DataArray) -> str:
+    given = matrix.attrs.get("given")
+    if given:
+        plain = name.partition(" | ")[0]
+        return f"What is left of {plain} without what these explain: {given}."
+    plain = DISTANCES[name].description if name in DISTANCES else ""
+    return str(matrix.attrs.get("description") or plain)
 
 
 def _scale(values: _Floats) -> dict[str, Any]:
@@ -139,14 +161,15 @@ def _scale(values: _Floats) -> dict[str, Any]:
 
 def _thresholds(analysis: Analysis, name: str, matrix: xr.DataArray) -> list[float | None] | None:
     """Each word's mean same-group distance, which the contrast map compares its row to."""
-    if name not in analysis.contrasts:
+    # A ratio means something only between numbers that are above zero, which differences are not.
+    if name not in analysis.contrasts or not np.nanmin(matrix.values) >= 0:
         return None
     words = analysis.contrasts[name].words.set_index("word")["threshold"]
     found = words.loc[[str(word) for word in matrix["word"].values]].to_numpy(dtype=np.float64)
     return [float(value) if np.isfinite(value) else None for value in found]
 
 
-def _formation(analysis: Analysis, order: list[str]) -> dict[str, Any]:
+def _formation(analysis: Analysis, order: list[str], pack: Pack) -> dict[str, Any]:
     """Formation of every word's strongest neurons.
 
     Scores are whole numbers up to 32,767, the word's largest being `scale`: a chart needs no
@@ -161,11 +184,11 @@ def _formation(analysis: Analysis, order: list[str]) -> dict[str, Any]:
     scores, scale = _whole(rows.values[:, :kept])
     return {
         "kept": kept,
-        "neuron": _packed(np.stack([layer, neuron], axis=-1)[:, :kept], "<i4"),
-        "others": _packed(_others(layer, neuron)[:, :kept], "<i4"),
-        "formed": _packed(formed, "<f4"),
-        "scores": _packed(scores, "<i2"),
-        "scale": _packed(scale, "<f4"),
+        "neuron": pack.add(np.stack([layer, neuron], axis=-1)[:, :kept], "<i4"),
+        "others": pack.add(_others(layer, neuron)[:, :kept], "<i4"),
+        "formed": pack.add(formed, "<f4"),
+        "scores": pack.add(scores, "<i2"),
+        "scale": pack.add(scale, "<f4"),
     }
 
 
@@ -176,7 +199,7 @@ def _others(layer: npt.NDArray[np.int64], neuron: npt.NDArray[np.int64]) -> npt.
     return np.asarray(times[place].reshape(flat.shape) - 1)
 
 
-def _layers(analysis: Analysis, order: list[str], layers: int) -> dict[str, Any] | None:
+def _layers(analysis: Analysis, order: list[str], layers: int, pack: Pack) -> dict[str, Any] | None:
     """Sum of the scores of a word's neurons in every layer at every checkpoint."""
     rows = analysis.formation.transpose("word", "rank", "checkpoint").sel(word=order)
     words, _, checkpoints = rows.shape
@@ -187,7 +210,7 @@ def _layers(analysis: Analysis, order: list[str], layers: int) -> dict[str, Any]
     word, rank = np.nonzero(layer >= 0)
     np.add.at(sums, (word, layer[word, rank]), rows.values[word, rank])
     scores, scale = _whole(sums)
-    return {"count": layers, "scores": _packed(scores, "<i2"), "scale": _packed(scale, "<f4")}
+    return {"count": layers, "scores": pack.add(scores, "<i2"), "scale": pack.add(scale, "<f4")}
 
 
 def _whole(values: _Floats) -> tuple[npt.NDArray[np.int64], _Floats]:
@@ -196,10 +219,6 @@ def _whole(values: _Floats) -> tuple[npt.NDArray[np.int64], _Floats]:
     scale = np.abs(values).max(axis=(1, 2))
     unit = np.where(scale > 0, scale, 1.0)[:, None, None]
     return np.rint(values / unit * _LARGEST).astype(np.int64), scale
-
-
-def _packed(values: npt.ArrayLike, kind: str) -> str:
-    return base64.b64encode(np.ascontiguousarray(values, dtype=kind).tobytes()).decode("ascii")
 
 
 def _colours(name: str) -> list[str]:

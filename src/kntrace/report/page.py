@@ -2,68 +2,44 @@
 
 from __future__ import annotations
 
-import base64
-import io
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from PIL import Image
 
 from kntrace.analysis import Analysis
 from kntrace.archive import Run
 from kntrace.archive.folder import write_failure, write_text
 from kntrace.errors import AnalysisError
-from kntrace.figures import (
-    DOSE,
-    FIGURES,
-    ContrastMap,
-    DistanceMap,
-    DoseCurves,
-    Drawing,
-    render,
-)
+from kntrace.figures import DOSE, FIGURES
 from kntrace.report import prose, provenance, tables
 from kntrace.report.causes import causes
 from kntrace.report.cautions import cautions
 from kntrace.report.explore import explorer
+from kntrace.report.pictures import picture
 from kntrace.report.references import BIBTEX, REFERENCES
 from kntrace.report.script import policy, script
+from kntrace.report.tables import Table
 from kntrace.report.views import sections as view_sections
 from kntrace.verdict import VerdictRule
-from kntrace.views import View
 
 __all__ = ["write_report"]
 
 _NAME = "report.html"
-# An inch of a figure in CSS pixels: larger than life, for reading on a screen.
-_PIXELS_PER_INCH = 155
-# A drawing with more marks than this is smaller, and faster to show, as a picture.
-_LARGEST_SVG = 300_000
+# A table of more rows than this carries them compressed, and has so many without the script.
+_LONG, _FIRST = 1_000, 100
+
+Rows = tuple[tuple[str, ...], ...]
 
 _SECTIONS = {
-    "confound": ("forest", "probability"),
-    "identity": ("distances_identity", "contrast_map_identity"),
+    "confound": ("forest", "probability", "probability_prompts"),
+    "identity": ("distances_identity", "clusters", "embedding", "contrast_map_identity"),
     "paper": ("distances", "contrast_map"),
-    "neurons": ("neuron_overlap", "formation"),
+    "neurons": ("neuron_overlap", "layers", "formation", "formation_layers"),
+    "run": ("audit",),
 }
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """A figure as the page shows it; `map` and `view` where the page's script can show it too."""
-
-    name: str
-    title: str
-    how_to_read: str
-    alt: str
-    source: str
-    width: int
-    height: int
-    map: str = ""
-    view: str = ""
 
 
 def write_report(run: Run, analysis: Analysis, out: str | Path | None = None) -> Path:
@@ -129,7 +105,7 @@ def _environment() -> jinja2.Environment:
 
 def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
     pictures = {
-        name: _picture(drawing, analysis)
+        name: picture(drawing, analysis)
         for name, drawing in FIGURES.items()
         if drawing.applies(analysis)
     }
@@ -141,8 +117,9 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
     sections["causes"] = []
     sections["more"] = [picture for name, picture in pictures.items() if name not in placed]
     rule, found = VerdictRule(), causes(run)
+    asked, long = _shortened("prompts", provenance.prompts(run))
     if found is not None and found.ablation is not None:
-        sections["causes"] = [_picture(DOSE, found.ablation)]
+        sections["causes"] = [picture(DOSE, found.ablation)]
     return {
         "study": run.study,
         "suite": run.suite,
@@ -167,7 +144,7 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
         "matrix_tests": tables.matrix_tests(analysis),
         "overlap": tables.overlap(analysis),
         "causes": found,
-        "views": view_sections(run, _picture),
+        "views": view_sections(run, picture),
         "overlap_by_layer": tables.overlap_by_layer(analysis),
         "early": tables.early(analysis),
         "times": prose.times(analysis.times),
@@ -178,41 +155,24 @@ def _content(run: Run, analysis: Analysis) -> dict[str, Any]:
         "bibtex": BIBTEX,
         "record": provenance.record(run, analysis),
         "checkpoints": provenance.checkpoints(run),
-        "prompts": provenance.prompts(run),
+        "prompts": asked,
+        "prompts_asked": len(long.get("prompts", asked.rows)),
         "sections": sections,
-        "findings": explorer(run, analysis),
+        "findings": explorer(run, analysis, long),
         "script": Markup(script()),  # ours, and nothing of the study's
         "policy": policy(),
     }
 
 
-def _picture(drawing: Drawing | DoseCurves | View, subject: Any) -> _Picture:
-    table: Any = drawing.prepare(subject)
-    figure = drawing.draw(table)
-    kind, data = "image/svg+xml", render(figure, "svg")
-    if len(data) > _LARGEST_SVG:
-        kind, data = "image/png", _in_256_colours(render(figure, "png"))
-    width, height = (round(float(side) * _PIXELS_PER_INCH) for side in figure.get_size_inches())
-    return _Picture(
-        name=drawing.name,
-        title=drawing.title,
-        how_to_read=drawing.how_to_read,
-        alt=drawing.describe(table),
-        source=f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}",
-        width=width,
-        height=height,
-        map=drawing.distance if isinstance(drawing, DistanceMap | ContrastMap) else "",
-        view="contrast" if isinstance(drawing, ContrastMap) else "distance",
+def _shortened(name: str, table: Table) -> tuple[Table, dict[str, Rows]]:
+    """Leave the rows of a long table to the page's script, all but the first."""
+    if len(table.rows) <= _LONG:
+        return table, {}
+    caption = (
+        f"{table.caption} Without JavaScript, and on paper, the first {_FIRST} of "
+        f"{len(table.rows):,}; all are in the run's study.yaml."
     )
-
-
-def _in_256_colours(png: bytes) -> bytes:
-    """A third of the bytes: a colour map has no more colours, and text needs few."""
-    stream = io.BytesIO()
-    with Image.open(io.BytesIO(png)) as image:
-        few = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-        few.save(stream, format="PNG", optimize=True)
-    return stream.getvalue()
+    return replace(table, rows=table.rows[:_FIRST], caption=caption), {name: table.rows}
 
 
 def _groups(run: Run) -> dict[str, tuple[str, ...]]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from kntrace.errors import AnalysisError
 from kntrace.views.base import Asked, Found
-from kntrace.views.drawing import draw_lines
+from kntrace.views.drawing import LOOKS, draw_lines
 from kntrace.views.lines import known_lines, line_table, mean_line, short, value_at
 
 __all__ = ["Agreement", "agreement", "gram"]
@@ -143,7 +143,8 @@ class Agreement:
             "agreement": "agreement of prompts",
             "agreement_centred": "agreement, less the mean word",
         }
-        return draw_lines(found.main, titles)
+        looks = LOOKS | {"matched": ("shuffled within layers", LOOKS["matched"][1])}
+        return draw_lines(found.main, titles, looks=looks)
 
     def describe(self, found: Found) -> str:
         """The sentences that say what was found."""

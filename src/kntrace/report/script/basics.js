@@ -26,11 +26,31 @@ function byId(id) {
   return document.getElementById(id);
 }
 
-function unpack(text, Kind) {
+const KINDS = { f4: Float32Array, i4: Int32Array, i2: Int16Array, u2: Uint16Array };
+
+// All arrays lie in one compressed text. It is unpacked here, and nothing is asked for.
+async function inflate(text) {
   const binary = atob(text);
   const bytes = new Uint8Array(binary.length);
   for (let i = 0; i < bytes.length; i += 1) bytes[i] = binary.charCodeAt(i);
-  return new Kind(bytes.buffer);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+function unpackText(bytes, { at, count }) {
+  return new TextDecoder().decode(bytes.subarray(at, at + count));
+}
+
+// The bytes of an array lie apart by their place in a number.
+function unpack(bytes, { at, count, kind }) {
+  const Kind = KINDS[kind];
+  const size = Kind.BYTES_PER_ELEMENT;
+  const together = new Uint8Array(count * size);
+  for (let place = 0; place < size; place += 1) {
+    const start = at + place * count;
+    for (let i = 0; i < count; i += 1) together[i * size + place] = bytes[start + i];
+  }
+  return new Kind(together.buffer);
 }
 
 // Three digits; very small and very large numbers as a multiple of a power of ten.

@@ -1,16 +1,17 @@
 // What the page carries: words, distances, formation. Arrays are unpacked when first wanted.
 
 class Distances {
-  constructor(raw, words) {
+  constructor(raw, words, bytes) {
     Object.assign(this, raw);
     this.size = words;
     this.packed = raw.values;
+    this.bytes = bytes;
     this.values = null;
   }
 
   open() {
     if (this.values === null) {
-      this.values = unpack(this.packed, Float32Array);
+      this.values = unpack(this.bytes, this.packed);
       this.sorted = Float32Array.from(this.values).sort();
       this.limit = this.contrastLimit();
     }
@@ -76,23 +77,23 @@ class Distances {
 }
 
 class Findings {
-  constructor(raw) {
+  constructor(raw, bytes) {
     Object.assign(this, raw);
     const words = raw.words.length;
     const { kept, neuron, others, formed, scores, scale } = raw.formation;
     this.last = raw.checkpoints.length - 1;
-    this.curves = unpack(raw.probability, Float32Array);
+    this.curves = unpack(bytes, raw.probability);
     this.kept = kept;
-    this.neuronIds = unpack(neuron, Int32Array);
-    this.otherWords = unpack(others, Int32Array);
-    this.formedAt = unpack(formed, Float32Array);
-    this.scores = unpack(scores, Int16Array);
-    this.scale = unpack(scale, Float32Array);
+    this.neuronIds = unpack(bytes, neuron);
+    this.otherWords = unpack(bytes, others);
+    this.formedAt = unpack(bytes, formed);
+    this.scores = unpack(bytes, scores);
+    this.scale = unpack(bytes, scale);
     if (raw.layers) {
-      this.layerScores = unpack(raw.layers.scores, Int16Array);
-      this.layerScale = unpack(raw.layers.scale, Float32Array);
+      this.layerScores = unpack(bytes, raw.layers.scores);
+      this.layerScale = unpack(bytes, raw.layers.scale);
     }
-    this.maps = raw.maps.map((map) => new Distances(map, words));
+    this.maps = raw.maps.map((map) => new Distances(map, words, bytes));
     this.unknownWords = new Set(raw.unknown);
   }
 

@@ -17,12 +17,17 @@ class State {
   }
 }
 
-function start() {
+async function start() {
   for (const node of document.querySelectorAll(".needs-script")) node.hidden = false;
   for (const table of document.querySelectorAll("table")) sortable(table);
   for (const button of document.querySelectorAll("[data-copy]")) copying(button);
   choosingColours(byId("scheme"));
-  const found = new Findings(JSON.parse(byId("findings").textContent));
+  const raw = JSON.parse(byId("findings").textContent);
+  const bytes = await inflate(raw.arrays);
+  const found = new Findings(raw, bytes);
+  for (const [name, where] of Object.entries(raw.rows)) {
+    fillWhenOpened(byId(`${name}-table`), () => JSON.parse(unpackText(bytes, where)));
+  }
   const state = new State(found);
   const card = new WordCard(found, state);
   const map = new HeatMap(found, state);

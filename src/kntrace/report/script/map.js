@@ -2,6 +2,8 @@
 
 const NO_VALUE = [201, 201, 201];
 const LABEL_ROOM = 9;
+const MOST_NAMED = 60;
+const LARGEST = 720;
 
 function rgb(hex) {
   return [1, 3, 5].map((place) => parseInt(hex.slice(place, place + 2), 16));
@@ -12,6 +14,7 @@ class HeatMap {
     this.found = found;
     this.state = state;
     this.box = byId("map");
+    this.scroller = byId("map-scroll");
     this.canvas = byId("map-cells");
     this.over = byId("map-cursor");
     this.tip = byId("map-tip");
@@ -33,6 +36,7 @@ class HeatMap {
     });
     this.over.addEventListener("keydown", (event) => this.press(event));
     this.over.addEventListener("blur", () => this.leave());
+    this.scroller.addEventListener("scroll", () => this.placeTip());
     new ResizeObserver(() => this.draw()).observe(this.box);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
   }
@@ -77,13 +81,15 @@ class HeatMap {
     this.drawCursor();
   }
 
-  layOut(width) {
+  // On a narrow screen the map of not too many words is as wide as its names need, and scrolls.
+  layOut(room) {
     const many = Math.max(this.shown.length, 1);
-    const named = (width - 160) / many >= LABEL_ROOM;
+    const named = many <= MOST_NAMED || Math.min(room - 200, LARGEST) / many >= LABEL_ROOM;
     this.left = named ? 84 : 2;
+    const width = named ? Math.max(room, many * LABEL_ROOM + 84 + 110) : room;
     this.right = this.state.order === "group" && width > 480 ? 110 : 12;
     this.top = 12;
-    this.side = Math.max(40, Math.min(width - this.left - this.right, 720, many * 34));
+    this.side = Math.max(40, Math.min(width - this.left - this.right, LARGEST, many * 34));
     this.cell = this.side / many;
     this.width = this.left + this.side + this.right;
     this.height = this.top + this.side + (named ? 88 : 4);
@@ -221,6 +227,7 @@ class HeatMap {
     if (!moves[event.key]) return;
     const [down, across] = moves[event.key].map((place) => Math.min(Math.max(place, 0), last));
     this.moveTo(down, across);
+    this.bringIntoView(across);
     this.status.textContent = this.say().join(". ");
   }
 
@@ -233,11 +240,27 @@ class HeatMap {
       ...lines.map((line) => make("span", {}, line)),
     );
     this.tip.hidden = false;
+    this.placeTip();
+  }
+
+  // Beside the cell, as far as it is in view.
+  placeTip() {
+    if (!this.cursor) return;
+    const [row, column] = this.cursor;
     const x = this.left + (column + 1) * this.cell + 10;
     const y = this.top + (row + 1) * this.cell + 10;
     const room = this.box.clientWidth - this.tip.offsetWidth - 4;
-    this.tip.style.left = `${Math.max(0, Math.min(x, room))}px`;
+    this.tip.style.left = `${Math.max(0, Math.min(x - this.scroller.scrollLeft, room))}px`;
     this.tip.style.top = `${y}px`;
+  }
+
+  // On a narrow screen the map scrolls, and the cell that the keys move to comes along.
+  bringIntoView(column) {
+    const x = this.left + column * this.cell;
+    const { scrollLeft, clientWidth } = this.scroller;
+    if (x < scrollLeft) this.scroller.scrollLeft = x;
+    const over = x + this.cell - clientWidth;
+    if (over > scrollLeft) this.scroller.scrollLeft = over;
   }
 
   leave() {

@@ -71,6 +71,28 @@ function compared(one, other, sign) {
   return sign * `${one}`.localeCompare(`${other}`, undefined, { numeric: true });
 }
 
+// Rows of a long table come when its part of the page is opened.
+function fillWhenOpened(table, read) {
+  const part = table.closest("details");
+  const fillOnce = () => {
+    if (!part.open) return;
+    part.removeEventListener("toggle", fillOnce);
+    const [first] = table.tBodies[0].rows;
+    fill(table, read().map((cells) => rowOf(first, cells)));
+  };
+  part.addEventListener("toggle", fillOnce);
+}
+
+// A row that looks like the first one.
+function rowOf(like, cells) {
+  const made = cells.map((text, place) => {
+    const { tagName, className } = like.cells[place];
+    const more = tagName === "TH" ? { scope: "row" } : {};
+    return make(tagName, { dir: "auto", class: className, ...more }, text);
+  });
+  return make("tr", {}, ...made);
+}
+
 // Copy the text of an element; where the browser forbids that, select it.
 function copying(button) {
   const source = byId(button.dataset.copy);

@@ -1,0 +1,86 @@
+"""`kntrace figures`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import kntrace
+from kntrace.cli import values
+from kntrace.cli.helping import examples
+from kntrace.cli.options import AsJson, Quiet, RunFolder, output, what
+from kntrace.cli.printing import bars, print_json, say
+from kntrace.errors import SettingsError
+
+__all__ = ["draw_figures"]
+
+# Those of `kntrace.figures.SIZES`, which a completion does not wait for.
+_SIZES = ("paper", "column", "wide", "slide")
+
+
+@examples(
+    "kntrace figures demo/run",
+    "kntrace figures demo/run forest clusters --size slide --formats png,svg",
+    "kntrace figures demo/run formation --word Dog --size column",
+)
+def draw_figures(
+    run: RunFolder,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME", help="Figures to draw, such as clusters or dose; none: all but dose."
+        ),
+    ] = None,
+    word: Annotated[
+        str | None, what(metavar="WORD", help="The word of the figures that show one word.")
+    ] = None,
+    size: Annotated[
+        str,
+        output(
+            metavar="SIZE",
+            help="paper (a column or a page wide, as each needs), column (85 mm), wide (170 mm) "
+            "or slide (16:9, text of 14 points).",
+            autocompletion=values.of(_SIZES),
+        ),
+    ] = "paper",
+    formats: Annotated[str, output(metavar="LIST", help="Of png, pdf and svg.")] = "png,pdf",
+    out: Annotated[
+        Path | None,
+        output(metavar="FOLDER", help="By default RUN/figures, or RUN/figures-SIZE."),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw figures of an analysed run for a paper's column or page, or for slides.
+
+    Beside each picture lies a text that says what it shows, for readers who cannot see it.
+    """
+    from kntrace.analysis import load_analysis
+    from kntrace.effects import load_ablation
+    from kntrace.figures import DOSE, draw_ablation, draw_all, find_figures
+
+    opened, asked = kntrace.open_run(run), names or []
+    chosen: dict[str, Any] = dict(find_figures([name for name in asked if name != DOSE.name]))
+    of_a_word = [name for name, figure in chosen.items() if hasattr(figure, "word")]
+    if word is not None:
+        if not of_a_word:
+            raise SettingsError(
+                "--word", expected="a figure that shows one word, such as formation"
+            )
+        chosen |= {name: replace(chosen[name], word=word) for name in of_a_word}
+    folder = out or opened.path / ("figures" if size == "paper" else f"figures-{size}")
+    how: dict[str, Any] = {"formats": formats.split(","), "size": size}
+    written = []
+    with bars(quiet) as progress:
+        if asked != [DOSE.name]:
+            analysis = load_analysis(opened)
+            written += draw_all(analysis, folder, figures=chosen, progress=progress, **how)
+        if DOSE.name in asked:
+            written += draw_ablation(load_ablation(opened), folder, **how)
+    if as_json:
+        print_json([str(path) for path in written])
+        return
+    say("\n".join(map(str, written)))
