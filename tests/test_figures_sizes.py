@@ -186,7 +186,7 @@ class TestCommand:
         ("words", "says"),
         [
             (["cluster"], "no figure 'cluster'; expected one of forest"),
-            (["cluster"], "clusters?"),
+            (["cluster"], "Did you mean 'clusters'?"),
             (["--size", "a4"], "no size 'a4'"),
             (["--formats", "gif"], "no format 'gif'"),
             (["forest", "--word", "Dog"], "a figure that shows one word"),
