@@ -44,7 +44,7 @@ docs: install  ## build the documentation into build/site, and check that its ex
 	@echo "The documentation: build/site/index.html"
 	$(BIN)/python -m pytest -q tests/test_docs.py
 
-bench: install  ## time the engine against the ways of others (about 20 minutes; less with BENCH=--quick)
+bench: install  ## time the engine against the ways of others (about 35 minutes; less with BENCH=--quick)
 	@mkdir -p build
 	$(BIN)/python -m pytest benchmarks --benchmark-json=build/benchmark.json $(BENCH)
 	$(BIN)/python benchmarks/tables.py build/benchmark.json
