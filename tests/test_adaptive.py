@@ -106,15 +106,32 @@ def test_company_order_and_memory_change_nothing(name, rule):
         with Engine(model, None, Settings(rule=rule), **options) as engine:
             return [found for group in groups for found in engine.attribute_many(group)]
 
+    def others():
+        return (
+            scores([[one] for one in given]),
+            scores([given[::-1]])[::-1],
+            scores([given], memory=1),
+        )
+
     together = scores([given])
-    for others in (
-        scores([[one] for one in given]),
-        scores([given[::-1]])[::-1],
-        scores([given], memory=1),
+    for mine, theirs in (
+        (m, t) for other in others() for m, t in zip(together, other, strict=True)
     ):
-        for mine, theirs in zip(together, others, strict=True):
-            np.testing.assert_array_equal(mine.nodes, theirs.nodes)
-            assert np.linalg.norm(mine.score - theirs.score) < 1e-6 * np.linalg.norm(mine.score)
+        off = np.linalg.norm(mine.score - theirs.score, axis=1)
+        # A panel whose estimate lies on the threshold itself may be halved or not, according to
+        # the processor: seen for one of 60 panels of one model, which moved 1.3e-5 of a layer.
+        halved = np.abs(mine.nodes - theirs.nodes)
+        assert halved.sum() <= 6
+        within = np.where(halved > 0, 1e-4, 1e-6)
+        assert (off < within * np.linalg.norm(mine.score)).all()
+    # Where rounding is a billion times smaller no estimate lies so close.
+    model.double()
+    together = scores([given])
+    for mine, theirs in (
+        (m, t) for other in others() for m, t in zip(together, other, strict=True)
+    ):
+        np.testing.assert_array_equal(mine.nodes, theirs.nodes)
+        assert np.linalg.norm(mine.score - theirs.score) < 1e-6 * np.linalg.norm(mine.score)
 
 
 def test_fixed_rules_say_whether_they_were_enough():

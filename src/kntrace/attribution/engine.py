@@ -37,6 +37,7 @@ from kntrace.attribution.rules import ADAPTIVE, quadrature
 from kntrace.attribution.selftest import fastest_replay
 from kntrace.errors import ModelError, SettingsError
 from kntrace.models.feedforward import Stack, find_stack, refuse_unsupported
+from kntrace.models.placement import home
 from kntrace.models.tokens import AnswerForm, Encoded
 from kntrace.settings import Settings
 
@@ -98,7 +99,7 @@ class Engine:
             stack.enter_context(at_rest(self._model))
             stack.enter_context(products_in(self._settings.dtype))
             self._stack = find_stack(self._model)
-            device = self._model.get_input_embeddings().weight.device
+            device = home(self._model)
             given = self._memory_given
             self._budget = usual_budget(device) if given is None else given
             if self._budget < 1:
@@ -158,7 +159,7 @@ class Engine:
                 expected=f"finite numbers, (layer, neuron) = {shape}",
             )
         weight = self._model.get_input_embeddings().weight
-        self._baseline = values.to(weight.device, weight.dtype)
+        self._baseline = values.to(home(self._model), weight.dtype)
 
     def encode(
         self,

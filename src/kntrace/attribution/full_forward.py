@@ -7,6 +7,7 @@ Cost: one forward and backward pass over the full sequence per row.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from kntrace.attribution.objectives import Answers, Measured, Objective, measure
 from kntrace.attribution.precision import exact_dtype
 from kntrace.attribution.replays import Changes, Read, Recording, Replayed, Rows
 from kntrace.models.feedforward import SitePoint, Stack
+from kntrace.models.placement import home
 from kntrace.models.tokens import Encoded
 
 __all__ = ["FullForward"]
@@ -40,6 +42,7 @@ class FullForward:
         self._points = [layer.site(site) for layer in stack]
         self._objective = objective
         self._rows_at_once = rows_at_once
+        self._keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def record(self, prompts: Sequence[Encoded]) -> Recording:
         """Run each prompt by itself and read every layer's neurons at the scored position."""
@@ -52,7 +55,7 @@ class FullForward:
             def keep(
                 value: Tensor, seen: list[Tensor] = seen, at: tuple[int, int] = (length, position)
             ) -> None:
-                seen.append(value.reshape(at[0], -1)[at[1]].clone())
+                seen.append(value.reshape(at[0], -1)[at[1]].to(home(self._model), copy=True))
 
             hooks = [_on_site(point, keep) for point in self._points]
             try:
@@ -90,18 +93,17 @@ class FullForward:
             chosen = ((rows.prompt == prompt) & (rows.layer == layer)).nonzero().squeeze(1)
             for some in chosen.split(self._rows_at_once):
                 value = rows.value[some].detach().requires_grad_(gradient)
-                reached = self._run(recording.prompts[prompt], layer, value)
+                reached, slope = self._run(recording.prompts[prompt], layer, value)
                 if slopes is not None:
-                    (slopes[some],) = torch.autograd.grad(reached.sum(), value)
-                objective[some] = reached.detach().to(objective.dtype)
+                    slopes[some] = slope
+                objective[some] = reached.to(objective.dtype)
         ends = None
         if at_activation:
             ends = torch.empty_like(recording.activation)
             for prompt, encoded in enumerate(recording.prompts):
                 for layer, value in enumerate(recording.activation[prompt]):
                     leaf = value[None].detach().requires_grad_()
-                    (slope,) = torch.autograd.grad(self._run(encoded, layer, leaf).sum(), leaf)
-                    ends[prompt, layer] = slope[0]
+                    ends[prompt, layer] = self._run(encoded, layer, leaf)[1][0]
         return Replayed(objective, slopes, ends)
 
     def change(
@@ -125,29 +127,39 @@ class FullForward:
                     hook.remove()
         return torch.cat(found)
 
-    def _run(self, prompt: Encoded, layer: int, value: Tensor) -> Tensor:
+    def _run(self, prompt: Encoded, layer: int, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The objective with `value` in place, and its gradient (zero where none is wanted)."""
         position, count = prompt.position, len(value)
 
         def replace(tensor: Tensor) -> Tensor:
             whole = tensor.reshape(count, -1, tensor.shape[-1])
             before, after = whole[:, :position], whole[:, position + 1 :]
-            return torch.cat([before, value.unsqueeze(1), after], 1).reshape(tensor.shape)
+            here = value.to(whole.device).unsqueeze(1)
+            return torch.cat([before, here, after], 1).reshape(tensor.shape)
 
         hook = _on_site(self._points[layer], replace)
         try:
             with torch.set_grad_enabled(value.requires_grad):
                 logits = self._logits(prompt, count)
+                answers = Answers.of([prompt], logits.device)
+                reached = self._objective(logits, answers.repeated(count))
+                slope = torch.zeros_like(value)
+                if value.requires_grad:  # with the hook in place: see `patching.recomputed`
+                    (slope,) = torch.autograd.grad(reached.sum(), value)
         finally:
             hook.remove()
-        answers = Answers.of([prompt], logits.device)
-        return self._objective(logits, answers.repeated(count))
+        return reached.detach(), slope
 
     def _logits(self, prompt: Encoded, count: int) -> Tensor:
         """Logits at the positions that predict the answer's tokens, for `count` equal rows."""
-        ids = torch.tensor([prompt.sequence], device=_device(self._model))
-        output = self._model(input_ids=ids.expand(count, -1), use_cache=False)
+        ids = torch.tensor([prompt.sequence], device=home(self._model))
+        kept = len(prompt.answer)
+        last = prompt.position + kept == len(prompt.sequence)
+        # A head of a hundred thousand tokens is not run where nobody looks.
+        options = {"logits_to_keep": kept} if last and self._keeps else {}
+        output = self._model(input_ids=ids.expand(count, -1), use_cache=False, **options)
         logits: Tensor = output.logits
-        return logits[:, prompt.position : prompt.position + len(prompt.answer)]
+        return logits if options else logits[:, prompt.position : prompt.position + kept]
 
 
 def _altered(
@@ -185,8 +197,3 @@ def _on_site(point: SitePoint, change: Any) -> Any:
     if point.end == "input":
         return point.module.register_forward_pre_hook(entering)
     return point.module.register_forward_hook(leaving)
-
-
-def _device(model: Any) -> torch.device:
-    device: torch.device = model.get_input_embeddings().weight.device
-    return device

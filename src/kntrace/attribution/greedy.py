@@ -14,6 +14,7 @@ import torch
 
 from kntrace.attribution.encoding import Reader
 from kntrace.errors import ModelError
+from kntrace.models.placement import home
 from kntrace.models.tokens import Encoded
 
 __all__ = ["written_by"]
@@ -34,7 +35,7 @@ def written_by(model: Any, reader: Reader, encoded: Encoded) -> list[Encoded]:
             "a prompt of token ids alone, after whose text the model is to write on",
             expected="one that Engine.encode read",
         )
-    device = model.get_input_embeddings().weight.device
+    device = home(model)
     parts = [encoded]
     for _ in encoded.answer[1:]:
         ids = torch.tensor([parts[-1].ids], device=device)

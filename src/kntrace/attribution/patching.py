@@ -5,12 +5,14 @@ Each hook is a callback that removes itself, to be kept in an `ExitStack`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from kntrace.models.feedforward import SitePoint
 
@@ -21,6 +23,7 @@ __all__ = [
     "on_site",
     "passed_over",
     "read_site",
+    "recomputed",
     "with_hidden_states",
 ]
 
@@ -70,10 +73,10 @@ class Placing:
         """The site's tensor, changed."""
         flat = whole.reshape(-1, whole.shape[-1])
         if self._replaced is not None:
-            where, values = self._replaced
+            where, values = (part.to(flat.device) for part in self._replaced)
             flat = flat.index_copy(0, where, self._spread(values, flat, where))
         if self._nudged is not None:
-            where, nudges = self._nudged
+            where, nudges = (part.to(flat.device) for part in self._nudged)
             old = flat[where]
             new = old[:, self._columns] + nudges
             flat = flat.index_copy(0, where, self._spread(new, flat, where))
@@ -103,8 +106,11 @@ class Altering:
     def __call__(self, whole: Tensor) -> Tensor:
         """The site's tensor, changed."""
         flat = whole.reshape(-1, whole.shape[-1]).clone()
-        where = (self._places, self._columns)
-        flat[where] = flat[where] * self._factor + self._offset
+        places, columns, factor, offset = (
+            part.to(flat.device)
+            for part in (self._places, self._columns, self._factor, self._offset)
+        )
+        flat[places, columns] = flat[places, columns] * factor + offset
         return flat.reshape(whole.shape)
 
 
@@ -124,7 +130,46 @@ def passed_over(layer: nn.Module, tuple_length: int) -> ExitStack:
         hidden = hidden_states(args, options)
         return (hidden, *[None] * (tuple_length - 1)) if tuple_length else hidden
 
+    return _instead(layer, forward)
+
+
+@contextmanager
+def recomputed(layers: Sequence[nn.Module]) -> Iterator[None]:
+    """Let the layers keep of a pass only what enters them, and run once more going backwards.
+
+    For weights that are fetched for as long as a layer runs: what a pass keeps for its
+    gradient would else keep them all. Hooks have to be in place until the gradient is taken.
+    Cost: a second forward pass wherever gradients are asked for.
+    """
+    with ExitStack() as undo:
+        for layer in layers:
+            undo.enter_context(_instead(layer, _twice(layer.forward)))
+        yield
+
+
+def _twice(forward: Callable[..., Any]) -> Callable[..., Any]:
+    def run(*args: Any, **options: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return forward(*args, **options)
+        # A GPU's gradients are computed in a thread of their own, which knows no scene.
+        context = copy_context()
+
+        def once_more(*args: Any, **options: Any) -> Any:
+            return context.copy().run(forward, *args, **options)
+
+        return checkpoint(
+            once_more, *args, use_reentrant=False, preserve_rng_state=False, **options
+        )
+
+    return run
+
+
+def _instead(layer: nn.Module, forward: Callable[..., Any]) -> ExitStack:
+    """Give a layer another `forward`, and later the one it had, its own or its class's."""
     undo = ExitStack()
+    if (own := vars(layer).get("forward")) is None:
+        undo.callback(delattr, layer, "forward")
+    else:
+        undo.callback(setattr, layer, "forward", own)
     layer.forward = forward
-    undo.callback(delattr, layer, "forward")
     return undo

@@ -86,13 +86,13 @@ class Scene:
     prefixes
         Per attention module, the prompts' prefixes.
     counts
-        How many rows each prompt has in the layer in hand; rows lie prompt after prompt.
+        Per attention module, how many rows each prompt has; rows lie prompt after prompt.
     """
 
     mode: Literal["record", "replay"]
     seen: list[tuple[nn.Module, Tensor, Tensor]] = field(default_factory=list)
     prefixes: dict[nn.Module, Prefix] = field(default_factory=dict)
-    counts: list[int] = field(default_factory=list)
+    counts: dict[nn.Module, list[int]] = field(default_factory=dict)
 
 
 _SCENE: ContextVar[Scene | None] = ContextVar("kntrace_scene", default=None)
@@ -145,7 +145,7 @@ def _attention(
     asked = {name for name, given in options.items() if given is not None}
     if asked - _UNDERSTOOD - _IGNORED:
         raise UnreachableError(f"its attention asks for {', '.join(sorted(asked - _UNDERSTOOD))}")
-    prefix, counts = scene.prefixes[module], scene.counts
+    prefix, counts = scene.prefixes[module], scene.counts[module]
     if len(set(counts)) == 1:
         return _attend(prefix, query, key, value, module, options), None
     start, outputs = 0, []

@@ -11,10 +11,12 @@ import torch
 from kntrace.attribution.frozen_cache import FrozenCache
 from kntrace.attribution.full_forward import FullForward
 from kntrace.attribution.objectives import find_objective
+from kntrace.attribution.patching import recomputed
 from kntrace.attribution.prefix_attention import attention_through
 from kntrace.attribution.replays import Replay, Rows
 from kntrace.attribution.shared_prefix import SharedPrefix
 from kntrace.models.feedforward import Stack, is_masked
+from kntrace.models.placement import is_offloaded
 from kntrace.models.tokens import Encoded
 from kntrace.settings import Settings
 
@@ -34,6 +36,11 @@ def fastest_replay(model: Any, blocks: Stack, settings: Settings, stack: ExitSta
         (SharedPrefix, attention_through),
         (FrozenCache, nullcontext),
     )
+    if is_offloaded(model):
+        # Weights come and go with the layers: a gradient must not keep them. The second way
+        # takes its gradients apart from the pass, when it is too late to run a layer again.
+        stack.enter_context(recomputed([block.layer for block in blocks]))
+        faster = faster[:1]
     for make, prepared in faster:
         # A model may refuse a replay in as many ways as there are families; whatever it
         # raises, the replay does not fit it, and the next one is tried.

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -42,9 +42,12 @@ from kntrace.attribution.prefix_attention import (
 )
 from kntrace.attribution.replays import Changes, Read, Recording, Replayed, Rows
 from kntrace.models.feedforward import Stack
+from kntrace.models.placement import home
 from kntrace.models.tokens import Encoded
 
 __all__ = ["SharedPrefix"]
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,7 @@ class SharedPrefix:
 
     @property
     def _device(self) -> torch.device:
-        device: torch.device = self._model.get_input_embeddings().weight.device
-        return device
+        return home(self._model)
 
     def record(self, prompts: Sequence[Encoded]) -> Recording:
         """Run the prompts together, padded on the right, where causal attention never looks."""
@@ -102,10 +104,12 @@ class SharedPrefix:
         rows = torch.arange(len(prompts), device=self._device)[:, None]
 
         def at_scored(whole: Tensor) -> Tensor:
-            return whole.reshape(*ids.shape, -1)[rows[:, 0], positions[:, 0]]
+            where = (rows[:, 0].to(whole.device), positions[:, 0].to(whole.device))
+            return whole.reshape(*ids.shape, -1)[where].to(ids.device)
 
         def entering(layer: nn.Module, args: Any, options: Any) -> None:
-            inputs.append(hidden_states(args, options)[rows, positions])
+            hidden = hidden_states(args, options)
+            inputs.append(hidden[rows.to(hidden.device), positions.to(hidden.device)])
 
         def leaving(layer: nn.Module, args: Any, output: Any) -> None:
             self._tuple_length = len(output) if isinstance(output, tuple) else 0
@@ -188,11 +192,15 @@ class SharedPrefix:
                 placing.nudge(plan.plain[index], nudges[index])
             return placing
 
-        with torch.set_grad_enabled(gradient or at_activation):
-            logits = self._through(plan, state, put)
-            objective = self._objective(logits, state.answers[plan.prompt])
         used = [leaf for leaf in leaves if len(leaf) and gradient]
-        found = torch.autograd.grad(objective.sum(), used + nudges) if used or nudges else ()
+
+        def differentiated(logits: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+            objective = self._objective(logits, state.answers[plan.prompt])
+            wanted = used + nudges
+            return objective, torch.autograd.grad(objective.sum(), wanted) if wanted else ()
+
+        with torch.set_grad_enabled(gradient or at_activation):
+            objective, found = self._through(plan, state, put, differentiated)
         return Replayed(
             objective.detach().to(exact_dtype(objective.device))[plan.back],
             torch.cat(found[: len(used)]) if used else None,
@@ -213,41 +221,47 @@ class SharedPrefix:
             return Altering(self._points[index], row * state.ids.shape[1], *rest)
 
         with torch.no_grad():
-            return read(self._through(plan, state, put))
+            return self._through(plan, state, put, read)
 
     def _through(
-        self, plan: _Plan, state: _State, put: Callable[[int], Placing | Altering | None]
-    ) -> Tensor:
-        """Logits of the plan's rows, `put(layer)` being what changes that layer's neurons."""
-        scene = Scene("replay", prefixes=state.prefixes)
+        self,
+        plan: _Plan,
+        state: _State,
+        put: Callable[[int], Placing | Altering | None],
+        then: Callable[[Tensor], _Found],
+    ) -> _Found:
+        """What `then` makes of the logits of the plan's rows, the changes still in place.
+
+        `put(layer)` is what changes that layer's neurons.
+        """
+        counts = dict(zip(state.prefixes, plan.counts, strict=True))
+        scene = Scene("replay", prefixes=state.prefixes, counts=counts)
         with ExitStack() as stack:
             for index, (layer, point) in enumerate(zip(self._layers, self._points, strict=True)):
                 if index < plan.first:
                     stack.enter_context(passed_over(layer, self._tuple_length))
                     continue
-                grow = self._growing(index, plan, state, scene)
+                grow = self._growing(index, plan, state)
                 hook = layer.register_forward_pre_hook(grow, with_kwargs=True)
                 stack.callback(hook.remove)
                 if (placing := put(index)) is not None:
                     stack.callback(on_site(point, placing).remove)
             stack.enter_context(playing(scene))
             options = {"position_ids": state.positions} if "position_ids" in self._accepts else {}
-            logits: Tensor = self._model(input_ids=state.ids, use_cache=False, **options).logits
-            return logits
+            return then(self._model(input_ids=state.ids, use_cache=False, **options).logits)
 
     def _growing(
-        self, index: int, plan: _Plan, state: _State, scene: Scene
+        self, index: int, plan: _Plan, state: _State
     ) -> Callable[[nn.Module, Any, Any], Any]:
         """Make the hook that lets the rows of layer `index` join those from below."""
         prompt_of_row, arriving, order = plan.joining(index)
 
         def grow(layer: nn.Module, args: Any, options: Any) -> Any:
             below = hidden_states(args, options)
-            joining = state.inputs[index][arriving]
+            joining = state.inputs[index].to(below.device)[arriving.to(below.device)]
             hidden = joining if index == plan.first else torch.cat([below, joining])
-            scene.counts = plan.counts[index]
             rest = _per_row((args[1:], options), prompt_of_row, len(state.ids))
-            return with_hidden_states(hidden[order], args, *rest)
+            return with_hidden_states(hidden[order.to(below.device)], args, *rest)
 
         return grow
 
@@ -332,7 +346,7 @@ def _per_row(given: Any, prompt_of_row: Tensor, prompts: int) -> Any:
     """Repeat what a layer is given per prompt (such as rotary angles) for each of its rows."""
     if isinstance(given, Tensor):
         spread = prompts > 1 and given.dim() > 1 and len(given) == prompts
-        return given[prompt_of_row] if spread else given
+        return given[prompt_of_row.to(given.device)] if spread else given
     if isinstance(given, tuple | list):
         return type(given)(_per_row(part, prompt_of_row, prompts) for part in given)
     if isinstance(given, dict):

@@ -156,7 +156,11 @@ Permutations = Annotated[
 
 Device = Annotated[
     str,
-    how(metavar="NAME", help="cpu, cuda, cuda:N or mps.", autocompletion=values.of(values.DEVICES)),
+    how(
+        metavar="NAME",
+        help="cpu, cuda, cuda:N, mps, or auto: over all there is.",
+        autocompletion=values.of(values.DEVICES),
+    ),
 ]
 Threads = Annotated[
     int | None,

@@ -76,7 +76,7 @@ WORLDS = (
     "flat_six",
 )
 
-DEVICES = ("cpu", "cuda", "mps")
+DEVICES = ("cpu", "cuda", "mps", "auto")
 STEPS = ("paper", "all", "log:", "linear:", "every:")
 SELECTIONS = ("top:", "threshold:")
 

@@ -18,6 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from transformers.pytorch_utils import Conv1D
 
 from kntrace.errors import ModelError, SettingsError
+from kntrace.models.placement import home
 
 __all__ = [
     "SITES",
@@ -251,7 +252,7 @@ class _Run:
 def _run_order(model: Any, layers: list[nn.Module]) -> list[list[_Run]]:
     """Run the model on two tokens; list, per layer, the parts outside attention as they ran."""
     order: list[list[_Run]] = [[] for _ in layers]
-    device = model.get_input_embeddings().weight.device
+    device = home(model)
     ids = torch.tensor([[0, 1]], device=device)
 
     def watch(part: nn.Module, runs: list[_Run]) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from kntrace.audit import HARMLESS, CheckpointPrint, TensorPrint, fold, print_te
 from kntrace.errors import KntraceError, ModelError, SettingsError, SuiteError
 from kntrace.models.feedforward import reads_both_ways
 from kntrace.models.gguf import check_packages, quiet_unpacking, refuse_unread, unpacking
+from kntrace.models.placement import DEVICES, SPREAD, check_spreading, whole_tensors
 from kntrace.suite import Checkpoint, fetch, format_in, refuse_format
 from kntrace.suite.cache import snapshot
 
@@ -62,6 +64,8 @@ class LoadedCheckpoint:
     fingerprint: str
     architecture: dict[str, Any] = field(repr=False)
     commit: str | None
+    # Holds what was written to the disk for as long as the model is held.
+    spill: TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     def round_to(self, dtype: str) -> None:
         """Bring the weights to a coarser format of `DTYPES`; they are loaded in float32."""
@@ -120,7 +124,9 @@ def load_checkpoint(
     Parameters
     ----------
     device
-        A torch device; the weights are hashed before they go there.
+        A torch device; the weights are hashed before they go there. Or `auto`: accelerate
+        spreads them over the GPUs, this machine's memory and its disk, in that order, and
+        fetches what is not on a device whenever it is needed.
     dtype
         One of `DTYPES`, whatever format the checkpoint was saved in (Pythia's is float16,
         which a CPU computes slowly and coarsely). Formats coarser than float32 are loaded as
@@ -141,10 +147,13 @@ def load_checkpoint(
     SettingsError
         If device or dtype are not to be had.
     """
-    torch_device = _device(device)
+    torch_device = None if device == SPREAD else _device(device)
     if dtype not in DTYPES:
         raise SettingsError.unknown("dtype", dtype, DTYPES)
-    _refuse_format(torch_device, dtype)
+    if torch_device is None:
+        check_spreading(dtype)
+    else:
+        _refuse_format(torch_device, dtype)
     where = f"checkpoint {checkpoint.label}"
     # Weights are hashed, and their rounding measured, before they are rounded.
     wide = torch.float64 if dtype == "float64" else torch.float32
@@ -164,6 +173,10 @@ def load_checkpoint(
         else:
             # Left to choose, transformers asks the hub to convert what is not safetensors.
             options |= {"use_safetensors": None if allow_bin else True, "weights_only": True}
+        # What safetensors do not hold as it is computed with has to be written to the disk anew.
+        spill = TemporaryDirectory(prefix="kntrace-") if torch_device is None else None
+        if spill is not None:
+            options |= {"device_map": "auto", "offload_folder": spill.name}
         kind = AutoModelForMaskedLM if reads_both_ways(config) else AutoModelForCausalLM
         model, report = kind.from_pretrained(
             source, dtype=wide, output_loading_info=True, **options
@@ -171,15 +184,16 @@ def load_checkpoint(
     _check_complete(report, where)
     if checkpoint.gguf:
         refuse_unread(Path(checkpoint.source), model, where)
-    prints = {name: _print(name, tensor, where) for name, tensor in model.state_dict().items()}
+    prints = {name: _print(name, tensor, where) for name, tensor in whole_tensors(model)}
     return LoadedCheckpoint(
         checkpoint,
-        model.eval().to(torch_device),
+        model.eval() if torch_device is None else model.eval().to(torch_device),
         tokenizer,
         prints,
         fingerprint({name: one.hash for name, one in prints.items()}),
         _architecture(config),
         None if checkpoint.revision is None else Path(source).name,
+        spill,
     )
 
 
@@ -245,7 +259,7 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise SettingsError(f"device {name!r}", expected="cpu, cuda, cuda:N or mps") from None
+        raise SettingsError(f"device {name!r}", expected=DEVICES) from None
     absent = (device.type == "cuda" and not torch.cuda.is_available()) or (
         device.type == "mps" and not torch.backends.mps.is_available()
     )
