@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # No test asks the real hub: what would is answered at once that nobody is there.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,3 +147,22 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield server
+
+
+@pytest.fixture(scope="session")
+def run_with_suite(tiny_suite: TinySuite, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """That run with its checkpoints beside it, so that it can be copied with them."""
+    import kntrace
+    from kntrace.progress import silent
+
+    home = tmp_path_factory.mktemp("tiny-run")
+    suite = kntrace.load_suite(shutil.copytree(tiny_suite.folder, home / "suite"))
+    return kntrace.run(tiny_suite.study, suite, home / "run", threads=1, progress=silent)
+
+
+@pytest.fixture
+def tiny_run_copy(run_with_suite: Run, tmp_path: Path) -> Run:
+    """A copy of that run to write into, with its checkpoints beside it."""
+    from kntrace.archive import open_run
+
+    return open_run(shutil.copytree(run_with_suite.path.parent, tmp_path / "home") / "run")

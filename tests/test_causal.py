@@ -222,13 +222,13 @@ def test_a_layer_without_enough_others_is_named():
 
 def test_a_second_call_computes_nothing_and_a_further_step_only_that(copied, monkeypatch):
     loaded = []
-    plain = work.load_checkpoint
+    plain = work.load_scored
 
-    def counted(checkpoint, **how):
+    def counted(run, place, checkpoint, **how):
         loaded.append(checkpoint.label)
-        return plain(checkpoint, **how)
+        return plain(run, place, checkpoint, **how)
 
-    monkeypatch.setattr(work, "load_checkpoint", counted)
+    monkeypatch.setattr(work, "load_scored", counted)
     first = kntrace.ablate(copied, **LITTLE)
     assert loaded == []
     both = kntrace.ablate(copied, steps="0,100", **LITTLE)

@@ -17,11 +17,14 @@ from kntrace.report import write_report
 from kntrace.study import load_study
 from kntrace.suite import load_suite
 from kntrace.sweep import run as sweep
+from kntrace.views import compute_views, find_views
 
 __all__ = ["DemoResult", "demo"]
 
 
 _PARTS = {"suite", "run"}
+# Those that take a second or two.
+_VIEWS = ("acquisition", "turnover", "threshold_sets", "agreement")
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,10 @@ def demo(
     analysis = analyse(run, progress=progress)
     done("analyse")
 
-    tell("Figures and report")
+    tell("Other views of the same run, figures and report")
+    compute_views(run, find_views(_VIEWS), progress=progress)
+    done("views")
+
     figures = draw_all(analysis, run.path / "figures", progress=progress)
     report = write_report(run, analysis)
     done("draw")

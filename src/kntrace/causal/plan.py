@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from kntrace.archive import Run
-from kntrace.archive.identity import shortlist
 from kntrace.effects import AblationSettings
-from kntrace.errors import AnalysisError, RunError, SettingsError
+from kntrace.errors import AnalysisError, SettingsError
+from kntrace.models.scored import checkpoints_of
 from kntrace.selection import TopK, read_selection
 from kntrace.suite import Checkpoint, Suite
-from kntrace.suite.schedules import Steps, read_steps, select
+from kntrace.suite.schedules import Steps
 from kntrace.wording import wordings_of
 
 __all__ = ["Plan", "make_plan"]
@@ -102,7 +102,7 @@ def make_plan(
     settings = AblationSettings.of(
         select=chosen, doses=counts, wording=known[0] if wording is None else wording, **others
     )
-    return Plan(settings, _checkpoints(run, suite, steps))
+    return Plan(settings, checkpoints_of(run, suite, steps))
 
 
 def _doses(
@@ -138,25 +138,3 @@ def _doses(
             expected=f"a whole number from 1 to {neurons:,}, the number of neurons",
         )
     return selection.spec, counts or (*(d for d in _DOSES if d < selection.k), selection.k)
-
-
-def _checkpoints(run: Run, suite: Suite | None, steps: Steps) -> dict[int, Checkpoint]:
-    """The checkpoints asked for, the last one unless said otherwise."""
-    if suite is not None and suite.digest != run.suite.digest:
-        raise RunError(
-            f"the run was made from another suite: {shortlist(run.suite.differences(suite))}",
-            where=run.path,
-            fix="Give the suite of the run, wherever it is now.",
-        )
-    there = {item.label: item for item in (run.suite if suite is None else suite)}
-    wanted = run.suite.checkpoints[-1:]
-    if steps is not None:
-        wanted = select(
-            run.suite.name, run.suite.checkpoints, read_steps(steps), fix="Choose among these."
-        )
-    labels = {item.label for item in wanted}
-    found = {
-        place: there[item.label] for place, item in enumerate(run.suite) if item.label in labels
-    }
-    (run.suite if suite is None else suite).check_present(labels)
-    return found

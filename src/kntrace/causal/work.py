@@ -17,8 +17,8 @@ from kntrace.causal.plan import Plan, make_plan
 from kntrace.causal.rows import Asked, rows_of, singles_of
 from kntrace.causal.sets import Rankings, rankings_of
 from kntrace.effects import Ablation, begin, commit, load_ablation, write_summaries
-from kntrace.errors import ModelError, RunError
-from kntrace.models import load_checkpoint
+from kntrace.errors import ModelError
+from kntrace.models.scored import load_scored
 from kntrace.progress import Bars, Progress
 from kntrace.selection import read_selection
 from kntrace.suite import Checkpoint, Suite
@@ -180,18 +180,8 @@ class _Work:
     def _checkpoint(self, place: int, checkpoint: Checkpoint) -> None:
         self._say(f"loading {checkpoint.label}")
         started = time.perf_counter()
+        loaded = load_scored(self.run, place, checkpoint, device=self.device)
         settings = self.run.settings
-        loaded = load_checkpoint(checkpoint, device=self.device, dtype=settings.dtype)
-        recorded = self.run.fingerprint(place)
-        if loaded.fingerprint != recorded:
-            raise RunError(
-                f"the weights of {checkpoint.label!r} are not those that were scored "
-                f"(fingerprint {str(recorded)[:12]}, now {loaded.fingerprint[:12]})",
-                where=checkpoint.place,
-                fix="Bring the former weights back, or say with --suite (suite=) where they are.",
-            )
-        if settings.dtype not in ("float32", "float64"):
-            loaded.round_to(settings.dtype)
         with Engine(loaded.model, loaded.tokenizer, settings) as engine:
             one = _OneCheckpoint(self, place, engine)
             parts, singles = [], []

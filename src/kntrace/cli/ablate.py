@@ -28,7 +28,7 @@ from kntrace.errors import SettingsError
 if TYPE_CHECKING:
     from kntrace.archive import Run
 
-__all__ = ["ablate"]
+__all__ = ["ablate", "steps_of"]
 
 
 @examples(
@@ -112,7 +112,7 @@ def ablate(
             wording=wording,
             seed=seed,
             anew=anew,
-            suite=None if suite is None else kntrace.load_suite(suite, steps=_steps_of(opened)),
+            suite=None if suite is None else kntrace.load_suite(suite, steps=steps_of(opened)),
             device=device,
             threads=threads,
             tell=tell,
@@ -137,7 +137,7 @@ def _numbers(text: str) -> list[int]:
         ) from None
 
 
-def _steps_of(run: Run) -> list[int] | None:
+def steps_of(run: Run) -> list[int] | None:
     """The steps of a run's checkpoints, so that a suite is cut down to them."""
     steps = [item.step for item in run.suite]
     known = [step for step in steps if step is not None]

@@ -115,9 +115,9 @@ def covariates(incomplete: str) -> list[str]:
 
 def views(incomplete: str) -> list[str]:
     """Names of views."""
-    from kntrace.views import VIEWS
+    from kntrace.views import all_views
 
-    return _beginning((*VIEWS, "all"), incomplete)
+    return _beginning((*all_views(), "all"), incomplete)
 
 
 def export_formats(incomplete: str) -> list[str]:

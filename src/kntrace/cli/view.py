@@ -2,41 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import kntrace
 from kntrace.cli import values
+from kntrace.cli.ablate import steps_of
 from kntrace.cli.helping import examples
 from kntrace.cli.options import (
     AsJson,
+    Device,
     Figures,
     Quiet,
     RunFolder,
     Seed,
     Select,
+    Steps,
+    Threads,
     WordingName,
+    given,
+    how,
     what,
 )
 from kntrace.cli.printing import bars, print_json, say
 from kntrace.errors import SettingsError
 
+if TYPE_CHECKING:
+    from kntrace.archive import Run
+    from kntrace.progress import Progress
+    from kntrace.views import Weights
+
 __all__ = ["view"]
+
+_ABOUT_WEIGHTS = ("steps", "suite", "device", "threads")
 
 
 @examples(
     "kntrace view demo/run",
     "kntrace view demo/run turnover acquisition",
+    "kntrace view demo/run read_out --steps log:6",
     "kntrace view demo/run turnover --set pivot=0 --no-figures --json",
 )
 def view(
+    context: typer.Context,
     run: RunFolder,
     names: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="NAME",
-            help="Views to compute, or all; none: list them.",
+            help="Views to compute; all: those that need no weights; none: list them.",
             autocompletion=values.views,
         ),
     ] = None,
@@ -51,11 +66,21 @@ def view(
         what("--set", metavar="NAME=VALUE", help="An option of a view's own; may be given again."),
     ] = None,
     seed: Seed = 0,
+    steps: Steps = None,
+    suite: Annotated[
+        str | None,
+        how(metavar="SUITE", help="Where the run's suite is now, if it was moved."),
+    ] = None,
+    device: Device = "cpu",
+    threads: Threads = None,
     figures: Figures = True,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Look at a run in other ways: turnover, acquisition, and others; lists them without NAME."""
+    """Look at a run in other ways: turnover, acquisition, and others; lists them without NAME.
+
+    --steps, --suite, --device and --threads are for views that read the checkpoints' weights.
+    """
     from kntrace import views
 
     opened = kntrace.open_run(run)
@@ -67,7 +92,18 @@ def view(
             say("\n".join(f"{row['name']:<14} {row['title']}{_state(row)}" for row in rows))
         return
     chosen = views.find_views(names, _pairs(options or []))
+    reading = [one.name for one in chosen if one.name in views.WEIGHT_VIEWS]
+    if not reading and (said := given(context, _ABOUT_WEIGHTS)):
+        raise SettingsError(
+            f"--{next(iter(said))}, but {', '.join(one.name for one in chosen)} read no weights",
+            expected=f"one of {', '.join(views.WEIGHT_VIEWS)}",
+        )
     with bars(quiet) as progress:
+        weights = None
+        if reading:
+            moved = None if suite is None else kntrace.load_suite(suite, steps=steps_of(opened))
+            how_read = {"steps": steps, "suite": moved, "device": device, "threads": threads}
+            weights = _weights(opened, progress, **how_read)
         found = views.compute_views(
             opened,
             chosen,
@@ -75,26 +111,37 @@ def view(
             select=select,
             floor=floor,
             seed=seed,
+            weights=weights,
             formats=("png", "pdf") if figures else (),
             progress=progress,
         )
     if as_json:
         print_json(
             {
-                name: {"table": views.where_kept(opened) / f"{name}.csv", "facts": one.facts}
+                name: {
+                    "table": str(views.where_kept(opened) / f"{name}.csv"),
+                    "facts": views.plain(one.facts),
+                }
                 for name, one in found.items()
             }
         )
         return
     for name, one in found.items():
-        say(f"{views.VIEWS[name].title}\n{one}\n")
+        say(f"{views.all_views()[name].title}\n{one}\n")
     say(f"Tables: {views.where_kept(opened)}")
 
 
 def _state(row: dict[str, object]) -> str:
     if row["lacks"]:
         return f" (this run kept no {' and '.join(map(str, row['lacks']))})"  # type: ignore[call-overload]
-    return " (computed)" if row["computed"] else ""
+    reads = " (reads the weights)" if row["reads_weights"] else ""
+    return reads + (" (computed)" if row["computed"] else "")
+
+
+def _weights(run: Run, progress: Progress, **how_read: Any) -> Weights:
+    from kntrace.probes import Weights as Checkpoints
+
+    return Checkpoints(run, progress=progress, **how_read)
 
 
 def _pairs(options: list[str]) -> dict[str, str]:

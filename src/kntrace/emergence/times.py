@@ -13,6 +13,7 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import permutation_test, rankdata, wilcoxon
 
+from kntrace.emergence.crossing import crossing
 from kntrace.errors import AnalysisError
 from kntrace.notebook import Card, Shown
 
@@ -179,11 +180,7 @@ def half_rise(curves: npt.NDArray[Any]) -> _Floats:
     half = values[..., -1:] / 2
     below = values < half
     before = np.where(below.any(axis=-1), last - below[..., ::-1].argmax(axis=-1), -1)
-    at = np.clip(before, 0, max(last - 1, 0))[..., None]
-    low = np.take_along_axis(values, at, axis=-1)
-    high = np.take_along_axis(values, np.minimum(at + 1, last), axis=-1)
-    rise = high - low
-    place = (at + (half - low) / np.where(rise > 0, rise, 1.0))[..., 0]
+    place = crossing(values, np.clip(before, 0, max(last - 1, 0)), half)
     found: _Floats = np.where(values[..., -1] > 0, np.where(before < 0, 0.0, place), np.nan)
     return found
 

@@ -25,6 +25,7 @@ __all__ = [
     "FeedForward",
     "SitePoint",
     "Stack",
+    "decoder_layers",
     "find_stack",
     "is_masked",
     "reads_both_ways",
@@ -130,7 +131,7 @@ def find_stack(model: Any) -> Stack:
         positions of the stack, and for blocks that are neither plain nor gated.
     """
     refuse_unsupported(model)
-    layers = _decoder_layers(model)
+    layers = decoder_layers(model)
     runs = _run_order(model, layers)
     blocks = tuple(
         _block(model, index, layer, run)
@@ -209,7 +210,14 @@ def reads_both_ways(config: Any) -> bool:
     return kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
 
 
-def _decoder_layers(model: Any) -> list[nn.Module]:
+def decoder_layers(model: Any) -> list[nn.Module]:
+    """Find the layers of `model` from bottom to top.
+
+    Raises
+    ------
+    ModelError
+        If there is no stack of them, if some are one and the same, or have no attention.
+    """
     count = model.config.get_text_config().num_hidden_layers
     stacks = [
         part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == count

@@ -3,6 +3,7 @@
 A view is a frozen dataclass. `compute(asked)` makes tables of the arrays of a run, always with
 their controls; `draw(found)` draws them; `describe(found)` says what is to be seen. The command
 `kntrace view`, the report, and the tests of what every view must do pick it up from `VIEWS`.
+Those in `WEIGHT_VIEWS` also ask the checkpoints' weights, through `Asked.weights`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
+
 from kntrace.archive import Run
 from kntrace.archive.folder import write_failure
 from kntrace.errors import AnalysisError, SettingsError
@@ -19,22 +22,30 @@ from kntrace.figures import known_formats, render
 from kntrace.progress import Progress, silent
 from kntrace.views.acquisition import Acquisition
 from kntrace.views.agreement import Agreement
-from kntrace.views.base import Asked, Found, View
-from kntrace.views.files import computed, read_view, where_kept, write_view
+from kntrace.views.base import Asked, Found, View, Weights
+from kntrace.views.edit import Edit
+from kntrace.views.erase import Erase
+from kntrace.views.files import computed, plain, read_view, where_kept, write_view
 from kntrace.views.predictivity import Predictivity
+from kntrace.views.read_out import ReadOut
+from kntrace.views.super_weights import SuperWeights
 from kntrace.views.thresholds import Thresholds
 from kntrace.views.turnover import Turnover
 
 __all__ = [
     "VIEWS",
+    "WEIGHT_VIEWS",
     "Asked",
     "Found",
     "View",
+    "Weights",
+    "all_views",
     "compute_views",
     "computed",
     "find_views",
     "lacking",
     "listing",
+    "plain",
     "read_view",
     "where_kept",
 ]
@@ -47,7 +58,19 @@ _KNOWN: tuple[View, ...] = (
     Predictivity(),
 )
 VIEWS: dict[str, View] = {view.name: view for view in _KNOWN}
-"""Every view by name, in the order in which a reader should look at them."""
+"""Every view of the arrays by name, in the order in which a reader should look at them."""
+_ASKING: tuple[View, ...] = (ReadOut(), SuperWeights(), Erase(), Edit())
+WEIGHT_VIEWS: dict[str, View] = {view.name: view for view in _ASKING}
+"""Every view that needs the checkpoints' weights as well."""
+
+
+# A run of at most so many bytes is held in memory while its views are computed.
+_IN_MEMORY = 2**28
+
+
+def all_views() -> dict[str, View]:
+    """Both kinds of views by name."""
+    return VIEWS | WEIGHT_VIEWS
 
 
 def find_views(names: Iterable[str], options: Mapping[str, str] | None = None) -> list[View]:
@@ -56,7 +79,7 @@ def find_views(names: Iterable[str], options: Mapping[str, str] | None = None) -
     Parameters
     ----------
     names
-        Names in `VIEWS`; `all` stands for all of them.
+        Names of views; `all` stands for those in `VIEWS`, which need no weights.
     options
         Values, as text, of fields of the views. Each goes to every view that has such a field.
 
@@ -65,20 +88,20 @@ def find_views(names: Iterable[str], options: Mapping[str, str] | None = None) -
     SettingsError
         If a name or option is unknown, or a value is not of its kind.
     """
-    wanted = list(dict.fromkeys(names))
+    wanted, known = list(dict.fromkeys(names)), all_views()
     if "all" in wanted:
-        wanted = list(VIEWS)
+        wanted = [*VIEWS, *(name for name in wanted if name in WEIGHT_VIEWS)]
     for name in wanted:
-        if name not in VIEWS:
-            raise SettingsError.unknown("view", name, VIEWS)
-    views = [VIEWS[name] for name in wanted]
+        if name not in known:
+            raise SettingsError.unknown("view", name, known)
+    views = [known[name] for name in wanted]
     for name, text in (options or {}).items():
         having = [view for view in views if name in own_options(view)]
         if not having:
-            known = dict.fromkeys(one for view in views for one in own_options(view))
+            there = dict.fromkeys(one for view in views for one in own_options(view))
             raise SettingsError(
                 f"no option {name!r} of {', '.join(wanted)}",
-                expected=f"one of {', '.join(known)}" if known else "none: they have no options",
+                expected=f"one of {', '.join(there)}" if there else "none: they have no options",
             )
         views = [_with(view, name, text) if view in having else view for view in views]
     return views
@@ -104,9 +127,10 @@ def listing(run: Run) -> list[dict[str, Any]]:
             "title": view.title,
             "options": own_options(view),
             "lacks": list(lacking(run, view)),
+            "reads_weights": name in WEIGHT_VIEWS,
             "computed": computed(run, name),
         }
-        for name, view in VIEWS.items()
+        for name, view in all_views().items()
     ]
 
 
@@ -118,6 +142,7 @@ def compute_views(
     select: str | None = None,
     floor: float = 0.05,
     seed: int = 0,
+    weights: Weights | None = None,
     formats: Sequence[str] = ("png", "pdf"),
     progress: Progress = silent,
 ) -> dict[str, Found]:
@@ -128,8 +153,8 @@ def compute_views(
     run
         A finished run.
     views
-        Of `VIEWS`; all that the run has the variables for unless given.
-    wording, select, floor, seed
+        Which ones; all of `VIEWS` that the run has the variables for unless given.
+    wording, select, floor, seed, weights
         See `Asked`.
     formats
         Of the figures; none if empty.
@@ -154,7 +179,7 @@ def compute_views(
                 expected="a run that was made without --no-activations",
                 fix="Score anew, with another --out, or leave this view out.",
             )
-    asked = Asked(run.scores, wording, select, floor, seed)
+    asked = Asked(_held(run.scores), wording, select, floor, seed, weights)
     forms = known_formats(formats) if formats else ()
     found: dict[str, Found] = {}
     for done, view in enumerate(views):
@@ -164,6 +189,11 @@ def compute_views(
         _draw(run.path / "figures", view, found[view.name], forms)
     progress("views", len(views), len(views))
     return found
+
+
+def _held(scores: xr.Dataset) -> xr.Dataset:
+    """What the views share, read once where it fits: each reads it several times."""
+    return scores.load() if scores.nbytes <= _IN_MEMORY else scores
 
 
 def _draw(folder: Path, view: View, found: Found, formats: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from scipy.stats import spearmanr
 from scipy.stats import t as student
 
+from kntrace.emergence.crossing import crossing
 from kntrace.errors import AnalysisError
 from kntrace.figures.labels import LINE, fitted, spread
 from kntrace.figures.steps import StepAxis
@@ -59,12 +60,8 @@ def half_gain(curves: npt.ArrayLike) -> _Floats:
     start = values[..., :1]
     gain = values.max(axis=-1, keepdims=True) - start
     half = start + gain / 2
-    at = (values >= half).argmax(axis=-1)[..., None]
-    before = np.maximum(at - 1, 0)
-    low = np.take_along_axis(values, before, axis=-1)
-    high = np.take_along_axis(values, at, axis=-1)
-    rise = high - low
-    place = (before + (half - low) / np.where(rise > 0, rise, 1.0))[..., 0]
+    first = (values >= half).argmax(axis=-1)
+    place = crossing(values, np.maximum(first - 1, 0), half)
     return np.where(gain[..., 0] > 0, place, np.nan)
 
 
@@ -303,11 +300,15 @@ def _explained(
 
 
 def _say(facts: dict[str, Any]) -> tuple[str, ...]:
+    kept = (
+        "No word's log-odds ever rise above their first value"
+        if math.isnan(facts["kept"])
+        else f"Of what the log-odds ever gain, {facts['kept']:.0%} is kept at the end (median word)"
+    )
     said = [
         f"{facts['known']} of {facts['words']} words end with P(answer) at {facts['floor']:g} or "
-        f"more; {facts['held']} come to {facts['level']:g} and stay there. Of what the log-odds "
-        f"ever gain, {facts['kept']:.0%} is kept at the end (median word); the largest fall of "
-        f"any P(answer) below a former value is {facts['largest_drop']:.2f}."
+        f"more; {facts['held']} come to {facts['level']:g} and stay there. {kept}; the largest "
+        f"fall of any P(answer) below a former value is {facts['largest_drop']:.2f}."
     ]
     steps = facts["half_step_quartiles"]
     if steps:

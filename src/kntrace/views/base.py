@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -18,7 +18,17 @@ from kntrace.notebook import Card, Shown
 from kntrace.selection import Selection, TopK, default_k, read_selection
 from kntrace.wording import Wording, read_wording
 
-__all__ = ["Asked", "Found", "View"]
+__all__ = ["Asked", "Found", "View", "Weights"]
+
+
+class Weights(Protocol):
+    """The checkpoints whose weights may be read: a `kntrace.probes.Weights`, which needs torch."""
+
+    def opened(self, otherwise: str, *, backwards: bool = False) -> Iterator[tuple[int, Any]]:
+        """Load one checkpoint after the other: its position in the run, and what can be asked.
+
+        `otherwise` says which where nobody else did: `all` or `last`.
+        """
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,8 @@ class Asked:
         Below this P(answer) a word does not count as known: that part of training is shaded.
     seed
         Of everything that is drawn at random.
+    weights
+        The checkpoints, for views that read more than the archive holds.
     """
 
     scores: xr.Dataset
@@ -45,6 +57,7 @@ class Asked:
     select: str | None = None
     floor: float = 0.05
     seed: int = 0
+    weights: Weights | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor < 1:
@@ -92,8 +105,24 @@ class Asked:
             )
         return np.asarray(found, dtype=np.float64)
 
+    def opened(self, otherwise: str, *, backwards: bool = False) -> Iterator[tuple[int, Any]]:
+        """The checkpoints with their weights, see `Weights`.
+
+        Raises
+        ------
+        AnalysisError
+            If there are none.
+        """
+        if self.weights is None:
+            raise AnalysisError(
+                "a view that reads the weights, and no weights",
+                expected="the checkpoints of the run",
+                fix="Say where they are: `kntrace view`, or weights=kntrace.probes.Weights(run).",
+            )
+        return self.weights.opened(otherwise, backwards=backwards)
+
     def to_dict(self) -> dict[str, Any]:
-        """All but the scores, as what JSON can express."""
+        """All but the scores and the weights, as what JSON can express."""
         given = {"floor": self.floor, "seed": self.seed}
         return {"wording": self.view.name, "select": self.selection.spec, **given}
 

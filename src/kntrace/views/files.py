@@ -22,7 +22,7 @@ from kntrace.archive.folder import ANALYSIS, write_failure
 from kntrace.errors import AnalysisError
 from kntrace.views.base import Asked, Found, View
 
-__all__ = ["computed", "read_view", "where_kept", "write_view"]
+__all__ = ["computed", "plain", "read_view", "where_kept", "write_view"]
 
 FORMAT = 1
 
@@ -63,7 +63,7 @@ def write_view(run: Run, view: View, asked: Asked, found: Found) -> Path:
             "text": list(found.text),
             "tables": tables,
         }
-        _replace(head, json.dumps(_plain(content), indent=2, ensure_ascii=False) + "\n")
+        _replace(head, json.dumps(plain(content), indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise write_failure(folder, error) from error
     return folder / f"{view.name}.csv"
@@ -116,15 +116,15 @@ def _read(path: Path, text: list[str]) -> pd.DataFrame:
     return table
 
 
-def _plain(value: Any) -> Any:
-    """What JSON can express: None for numbers that are none."""
+def plain(value: Any) -> Any:
+    """What JSON can express: None for numbers that are none, or that have no end."""
     if isinstance(value, dict):
-        return {str(name): _plain(one) for name, one in value.items()}
+        return {str(name): plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     if hasattr(value, "item"):
         value = value.item()
-    return None if isinstance(value, float) and value != value else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _replace(path: Path, text: str) -> None:

@@ -11,7 +11,15 @@ import xarray as xr
 from scipy.sparse import csr_array
 from scipy.stats import hypergeom
 
-__all__ = ["expected_jaccard", "incidence", "jaccard", "per_layer"]
+__all__ = [
+    "expected_jaccard",
+    "incidence",
+    "jaccard",
+    "matched_in_order",
+    "members",
+    "others_of_layers",
+    "per_layer",
+]
 
 _Floats = npt.NDArray[np.float64]
 
@@ -83,3 +91,46 @@ def _expected(some: tuple[int, ...], others: tuple[int, ...], neurons: int) -> f
 @lru_cache(maxsize=100_000)
 def _pmf(few: int, many: int, neurons: int) -> _Floats:
     return np.asarray(hypergeom.pmf(np.arange(few + 1), neurons, many, few))
+
+
+def members(chosen: xr.Dataset) -> list[npt.NDArray[np.int64]]:
+    """Every word's neurons, the strongest first, counted through all layers."""
+    layer = chosen["layer"].transpose("word", "rank").values
+    flat = layer * int(chosen.attrs["width"]) + chosen["neuron"].transpose("word", "rank").values
+    return [flat[word][layer[word] >= 0] for word in range(len(layer))]
+
+
+def others_of_layers(
+    sets: Sequence[npt.NDArray[np.int64]], width: int, seed: int
+) -> list[npt.NDArray[np.int64]]:
+    """For every set as many random neurons in each of its layers, none of them in the set.
+
+    Where a layer has too few others, all of them are taken. What is drawn for a word depends
+    on the seed and on the word's place alone.
+    """
+    found = []
+    for place, some in enumerate(sets):
+        rng = np.random.default_rng((seed, place, 2))
+        parts = [some[:0]]
+        for layer in np.unique(some // width):
+            whole = np.arange(layer * width, (layer + 1) * width)
+            rest = rng.permutation(np.setdiff1d(whole, some))
+            parts.append(rest[: int((some // width == layer).sum())])
+        found.append(np.concatenate(parts).astype(np.int64))
+    return found
+
+
+def matched_in_order(
+    ranking: npt.NDArray[np.int64], width: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """For every neuron of a ranking, in turn, a random one of its layer that is not in it.
+
+    None is drawn twice; where a layer has too few others, some neurons find none.
+    """
+    layers = ranking // width
+    rest = {}
+    for layer in np.unique(layers):
+        whole = np.arange(layer * width, (layer + 1) * width)
+        rest[layer] = iter(rng.permutation(np.setdiff1d(whole, ranking)).tolist())
+    found = [next(rest[layer], -1) for layer in layers]
+    return np.array([one for one in found if one >= 0], dtype=np.int64)

@@ -1,0 +1,302 @@
+"""Super weights: single weights that a network stands on, when they come and what they carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from kntrace.errors import AnalysisError
+from kntrace.figures.labels import number
+from kntrace.figures.steps import StepAxis
+from kntrace.figures.style import (
+    INK,
+    MUTED,
+    PAGE,
+    TEXT,
+    drawing,
+    legend,
+    new_figure,
+    settle,
+    tidy,
+)
+from kntrace.views.base import Asked, Found
+from kntrace.views.drawing import shade_unknown, step_axis
+from kntrace.views.lines import known_lines, line_table
+
+__all__ = ["SuperWeights"]
+
+# Whose weights are set to zero: what the table calls it, and how it is drawn.
+_LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
+    "weight": ("the weight", {"color": "#D55E00", "linewidth": 1.5, "marker": "o"}),
+    "column": ("its whole column", {"color": "#0072B2", "marker": "s"}),
+    "largest": (
+        "the matrix's largest weight",
+        {"color": "#009E73", "linestyle": (0, (4, 1.5)), "marker": "^"},
+    ),
+    "random": (
+        "random weights of the matrix (mean)",
+        {"color": INK, "linestyle": (0, (1, 1.2))},
+    ),
+}
+
+
+@dataclass(frozen=True)
+class SuperWeights:
+    """The view; see `kntrace.probes.spikes`.
+
+    Attributes
+    ----------
+    ratio
+        How often the median of the residual stream the channel has to have there.
+    persist
+        In which share of the later layers it has to keep half of its largest value.
+    share
+        Which part of what is written has to come from the one weight.
+    loss
+        How much the loss has to rise when the weight is zero, in nats a token, to confirm it;
+        and ten times what it does for any of the random weights.
+    draws
+        Random weights of the same matrix that are set to zero one at a time.
+    """
+
+    ratio: float = 50.0
+    persist: float = 0.5
+    share: float = 0.35
+    loss: float = 0.1
+    draws: int = 4
+    name: str = "super_weights"
+    title: str = "Super weights"
+    how_to_read: str = (
+        "Left: the largest input and output of every down-projection at the last checkpoint; "
+        "ringed, the coordinate that comes nearest to the three criteria (massive in the "
+        "residual stream, there to stay, from one weight). Right: that weight through training: "
+        "its channel in the residual stream over the median (dotted: what is asked for), and "
+        "below, what the text's loss gains when it is set to zero, beside its whole column (the "
+        "neuron knocked out), the largest weight of the matrix and random ones. A large input or "
+        "output alone is no super weight, and where no curve rises above random there is none. "
+        "The first checkpoint is the control of an untrained network."
+    )
+    needs: tuple[str, ...] = ("probability",)
+
+    def __post_init__(self) -> None:
+        if self.ratio <= 0 or not (0 < self.persist <= 1 and 0 < self.share <= 1):
+            raise AnalysisError(
+                f"ratio = {self.ratio:g}, persist = {self.persist:g}, share = {self.share:g}",
+                expected="a ratio above 0, and shares above 0 and at most 1",
+            )
+        if self.loss <= 0 or self.draws < 1:
+            raise AnalysisError(
+                f"loss = {self.loss:g}, draws = {self.draws}",
+                expected="a loss above 0, and 1 draw or more",
+            )
+
+    def compute(self, asked: Asked) -> Found:
+        """Look at every checkpoint, the last one first; tables `found`, `layers`, `lines`."""
+        rows: list[dict[str, Any]] = []
+        layers = []
+        followed: tuple[int, int, int] | None = None
+        for place, opened in asked.opened("all", backwards=True):
+            table = opened.spikes(asked.view.name)
+            table.insert(0, "checkpoint", asked.view.checkpoints[place])
+            table["nearness"] = self._nearness(table)
+            layers.append(table)
+            best = table.loc[table["nearness"].idxmax()]
+            if followed is None:
+                followed = _coordinate(best)
+            there = opened.spikes(asked.view.name, followed)
+            there["nearness"] = self._nearness(there)
+            losses = opened.losses_without(asked.view.name, followed, self.draws, asked.seed)
+            rows.append(
+                {
+                    "checkpoint": asked.view.checkpoints[place],
+                    "place": place,
+                    **_plain(there.iloc[0]),
+                    **losses,
+                    "candidate": int(there["nearness"].iloc[0] >= 1 and self._usual(there.iloc[0])),
+                    "confirmed": int(self._confirms(losses)),
+                    **{
+                        f"nearest_{name}": best[name]
+                        for name in ("layer", "row", "column", "nearness")
+                    },
+                    "candidates": int(sum(self._candidates(table))),
+                }
+            )
+        rows.reverse()
+        layers.reverse()
+        places = [row.pop("place") for row in rows]
+        found = pd.DataFrame(rows)
+        found.insert(1, "step", [int(asked.scores["step"].values[place]) for place in places])
+        tables = {
+            "found": found,
+            "layers": pd.concat(layers, ignore_index=True),
+            "lines": line_table(asked, known_lines(asked)),
+        }
+        facts = self._facts(found)
+        return Found(tables, facts, _say(facts))
+
+    def _nearness(self, table: pd.DataFrame) -> pd.Series[float]:
+        """The least of the three criteria, each over what is asked for; 1 and more: all are met."""
+        parts = {
+            "ratio": table["ratio"] / self.ratio,
+            "of_largest": table["of_largest"] / _OF_LARGEST,
+            "persists": table["persists"] / self.persist,
+            "share": table["share"] / self.share,
+        }
+        return pd.DataFrame(parts).min(axis=1)
+
+    @staticmethod
+    def _usual(row: pd.Series[Any]) -> bool:
+        return bool(row["prompts"] >= _PROMPTS)
+
+    def _candidates(self, table: pd.DataFrame) -> list[bool]:
+        return [row["nearness"] >= 1 and self._usual(row) for _, row in table.iterrows()]
+
+    def _confirms(self, losses: dict[str, float]) -> bool:
+        rise = losses["loss_weight"] - losses["loss"]
+        return bool(rise >= self.loss and rise >= 10 * losses["random_most"])
+
+    def _facts(self, found: pd.DataFrame) -> dict[str, Any]:
+        last = found.iloc[-1]
+        both = found[(found["candidate"] == 1) & (found["confirmed"] == 1)]
+        return {
+            "last_checkpoint": str(last["checkpoint"]),
+            "checkpoints": len(found),
+            **{name: int(last[name]) for name in ("layer", "row", "column", "weight_rank")},
+            **{name: float(last[name]) for name in ("weight", "input", "output")},
+            **{name: float(last[name]) for name in ("ratio", "persists", "share", "prompts")},
+            **{
+                name: float(last[name])
+                for name in ("loss", *(f"loss_{one}" for one in _LOSSES), "random_most")
+            },
+            "candidate": bool(last["candidate"]),
+            "confirmed": bool(last["confirmed"]),
+            "needed": {"ratio": self.ratio, "persist": self.persist, "share": self.share},
+            "first_seen": str(both["checkpoint"].iloc[0]) if len(both) else None,
+            "seen_at": len(both),
+            "candidates_anywhere": int((found["candidates"] > 0).sum()),
+        }
+
+    def prepare(self, found: Found) -> Found:
+        """Return it as it is."""
+        return found
+
+    def draw(self, found: Found) -> Figure:
+        """Draw the layers of the last checkpoint, and the weight through training."""
+        with drawing():
+            figure = new_figure(PAGE, 92, spaced=True)
+            grid = figure.add_gridspec(3, 2, height_ratios=[9, 38, 38])
+            table = found.main
+            axis = step_axis(found.tables["lines"])
+            head = figure.add_subplot(grid[0, :])
+            head.set_axis_off()
+            handles = [
+                Line2D([], [], **{"linewidth": 1.0, "markersize": 2.5, **look}, label=name)
+                for name, look in _LOSSES.values()
+            ]
+            legend(head, handles, (0.0, 0.0), columns=4)
+            _draw_layers(figure.add_subplot(grid[1:, 0]), found)
+            above, below = figure.add_subplot(grid[1, 1]), figure.add_subplot(grid[2, 1])
+            x = _places(table, axis)
+            above.plot(x, table["ratio"], color=INK, marker="o", markersize=2.2)
+            above.axhline(float(found.facts["needed"]["ratio"]), color=MUTED, linestyle=":")
+            above.set_yscale("log")
+            above.set_ylabel("channel / median", labelpad=2)
+            above.set_title(_named(found.facts), loc="left", pad=3, size=TEXT)
+            for name, (_, look) in _LOSSES.items():
+                rise = table[f"loss_{name}"] - table["loss"]
+                below.plot(x, rise, **{"linewidth": 1.0, "markersize": 2.2, **look})
+            below.set_ylabel("rise of the loss (nats)", labelpad=2)
+            for ax in (above, below):
+                axis.apply(ax, PAGE * 0.4)
+                shade_unknown(ax, found.tables["lines"], axis)
+                tidy(ax, grid="y")
+            return settle(figure)
+
+    def describe(self, found: Found) -> str:
+        """The sentences that say what was found."""
+        return " ".join(found.text)
+
+
+# As large as this share of the largest value in the stream, and the same in so many prompts.
+_OF_LARGEST, _PROMPTS = 0.1, 0.5
+
+
+def _coordinate(row: pd.Series[Any]) -> tuple[int, int, int]:
+    return int(row["layer"]), int(row["row"]), int(row["column"])
+
+
+def _plain(row: pd.Series[Any]) -> dict[str, Any]:
+    whole = ("layer", "row", "column", "weight_rank")
+    return {str(name): int(row[name]) if name in whole else float(row[name]) for name in row.index}
+
+
+def _places(table: pd.DataFrame, axis: StepAxis) -> list[float]:
+    place = dict(zip(axis.labels, axis.places, strict=True))
+    return [float(place[str(label)]) for label in table["checkpoint"]]
+
+
+def _named(facts: Mapping[str, Any]) -> str:
+    return f"layer {facts['layer']}, row {facts['row']}, column {facts['column']}"
+
+
+def _say(facts: dict[str, Any]) -> tuple[str, ...]:
+    rises = {
+        name: f"{facts[f'loss_{name}'] - facts['loss']:+.3f}".replace("-", "−") for name in _LOSSES
+    }
+    needed = facts["needed"]
+    head = {
+        (True, True): "There is a super weight",
+        (True, False): "One weight makes a massive activation, but the loss does not confirm it",
+        (False, True): "No weight meets the criteria, though the loss hangs on the nearest one",
+        (False, False): "There is no super weight; the coordinate that comes nearest is",
+    }[facts["candidate"], facts["confirmed"]]
+    said = [
+        f"{facts['last_checkpoint']}: {head}: {_named(facts)}, weight {facts['weight']:.3g} "
+        f"(number {facts['weight_rank'] + 1} of its matrix by size). Its channel is "
+        f"{number(facts['ratio'], 2)} times the median of the residual stream "
+        f"({needed['ratio']:g} asked for), keeps half of its height in "
+        f"{facts['persists']:.0%} of the later layers ({needed['persist']:.0%}), and "
+        f"{facts['share']:.0%} of it comes from this weight ({needed['share']:.0%}), in "
+        f"{facts['prompts']:.0%} of the prompts.",
+        f"Set to zero, the text's loss of {facts['loss']:.3f} nats a token changes by "
+        f"{rises['weight']}; with the whole column (the neuron) zero by {rises['column']}; the "
+        f"largest weight of the matrix {rises['largest']}, random ones {rises['random']}.",
+    ]
+    if facts["first_seen"] is not None:
+        said.append(
+            f"It meets all criteria and is confirmed at {facts['seen_at']} of "
+            f"{facts['checkpoints']} checkpoints, first at {facts['first_seen']}."
+        )
+    else:
+        said.append(
+            f"Weights that meet the criteria, confirmed or not, are there at "
+            f"{facts['candidates_anywhere']} of {facts['checkpoints']} checkpoints."
+        )
+    return tuple(said)
+
+
+def _draw_layers(ax: Axes, found: Found) -> None:
+    table = found.tables["layers"]
+    last = table[table["checkpoint"] == found.facts["last_checkpoint"]]
+    x = last["layer"].to_numpy(dtype=np.float64)
+    for name, colour, marker in (("input", "#56B4E9", "v"), ("output", "#CC79A7", "^")):
+        values = last[f"largest_{name}"].to_numpy(dtype=np.float64)
+        ax.plot(x, values, color=colour, marker=marker, markersize=2.6, linewidth=0.8, label=name)
+    ring = last[last["layer"] == found.facts["layer"]]
+    ax.scatter(ring["layer"], ring["largest_output"], s=45, facecolor="none", edgecolor=INK)
+    ax.set_yscale("log")
+    ax.set_xlabel("layer", labelpad=2)
+    ax.set_ylabel("largest absolute value", labelpad=2)
+    ax.set_title(f"down-projections at {found.facts['last_checkpoint']}", loc="left", pad=3,
+                 size=TEXT)  # fmt: skip
+    ax.legend(loc="upper left")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    tidy(ax, grid="y")
