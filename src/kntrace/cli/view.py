@@ -40,7 +40,6 @@ _ABOUT_WEIGHTS = ("steps", "suite", "device", "threads")
 
 @examples(
     "kntrace view demo/run",
-    "kntrace view demo/run turnover acquisition",
     "kntrace view demo/run read_out --steps log:6",
     "kntrace view demo/run turnover --set pivot=0 --no-figures --json",
 )

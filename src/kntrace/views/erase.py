@@ -16,6 +16,7 @@ from matplotlib.lines import Line2D
 from kntrace.effects.statistics import mean_over_sources, over_words
 from kntrace.errors import AnalysisError
 from kntrace.figures.style import INK, MUTED, PAGE, TEXT, drawing, legend, new_figure, settle, tidy
+from kntrace.selection import TopK
 from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import shade_unknown, step_axis
 from kntrace.views.lines import known_lines, line_table, short
@@ -188,7 +189,9 @@ class Erase:
 def _rankings(asked: Asked, most: int) -> list[dict[str, _Ints]]:
     """Every group's neurons in every order, of the run's last checkpoint."""
     last = len(asked.view.checkpoints) - 1
-    chosen = asked.selection.choose(asked.scores, wording=asked.view.name, checkpoint=last)
+    # Sets as large as the largest dose, so that the orders have something to choose from.
+    by = asked.selection if asked.select else TopK(most)
+    chosen = by.choose(asked.scores, wording=asked.view.name, checkpoint=last)
     sets = incidence(chosen).toarray().astype(np.float64)
     means = np.stack([asked.view.mean(last, word).ravel() for word in range(len(sets))])
     found = []
@@ -302,21 +305,28 @@ def _say(facts: dict[str, Any]) -> tuple[str, ...]:
         for order, name in ORDERS.items():
             one = facts[f"{order}_{dose}"]
             words = [
-                f"{who} words {_points(one[f'{asked}_accuracy'])}, log-odds "
+                f"{who} words {_points(one[f'{asked}_accuracy'])}, log-perplexity "
+                f"{_points(one[f'{asked}_log_perplexity'])}, P "
+                f"{_percent(one[f'{asked}_probability'])}, log-odds "
                 f"{short(_change(one[f'{asked}_log_odds']))}"
                 for asked, who in (("own", "own"), ("other", "other groups'"))
                 if f"{asked}_accuracy" in one
             ]
             parts.append(f"{name} ({one['neurons']:.0f} neurons): {'; '.join(words)}")
         said.append(
-            f"{facts['last_checkpoint']}, {dose} of a group's neurons erased, accuracy before "
-            f"and after, and change of log-odds. {'. '.join(_capital(part) for part in parts)}."
+            f"{facts['last_checkpoint']}, {dose} of a group's neurons erased: accuracy and "
+            "log-perplexity before and after, changes of P(answer) and of its log-odds. "
+            f"{'. '.join(_capital(part) for part in parts)}."
         )
     return tuple(said)
 
 
 def _points(found: dict[str, float]) -> str:
     return f"{found['before']:.2f} to {found['after']:.2f}"
+
+
+def _percent(found: dict[str, float]) -> str:
+    return f"{100 * found['change'] / found['before']:+.1f} %".replace("-", "−")
 
 
 def _change(found: dict[str, float]) -> dict[str, float]:
