@@ -36,6 +36,7 @@ from kntrace.archive import (
     writing,
 )
 from kntrace.archive.chunks import chunk_name
+from kntrace.archive.rounding import with_bits
 from kntrace.archive.variables import BLOCK_VARIABLES
 from kntrace.errors import ModelError, RunError, SettingsError, SuiteError
 from kntrace.progress import silent
@@ -289,6 +290,35 @@ def test_without_activations_all_else_is_the_same(
         if not name.startswith("activation") and name != "zarr.json"
     }
     assert {name: data for name, data in tree(run).items() if name != "zarr.json"} == without
+
+
+def test_fewer_bits_are_a_smaller_archive_of_nearly_the_same_numbers(
+    tiny_suite: TinySuite, master: Path, tmp_path: Path
+) -> None:
+    run = finish(tiny_suite, tmp_path / "run", settings=Settings(keepbits=7))
+    whole = kntrace.open_run(master)
+    for name in ("score", "activation"):
+        mine, true = run.scores[name].values, whole.scores[name].values
+        np.testing.assert_array_equal(np.isnan(mine), np.isnan(true))
+        there = np.isfinite(true)
+        assert (np.abs(mine - true)[there] <= np.abs(true)[there] * 2.0**-8).all()
+        assert not (mine.view(np.uint32)[there] & 0xFFFF).any()
+    for name in ("gap", "probability", "nodes"):
+        np.testing.assert_array_equal(run.scores[name], whole.scores[name])
+    sizes = [sum(map(len, tree(one).values())) for one in (run, master)]
+    assert sizes[0] < sizes[1]
+    # It is part of what the run is.
+    with pytest.raises(RunError, match="keepbits: 7 -> None"):
+        finish(tiny_suite, run.path)
+    assert Settings(keepbits=7).digest != Settings().digest
+    with pytest.raises(SettingsError, match="keepbits = 23"):
+        Settings.of(keepbits=23)
+
+
+def test_rounding_leaves_what_is_no_number() -> None:
+    odd = np.array([np.nan, np.inf, -np.inf, 0.0, 3.4e38, 1.0], dtype=np.float32)
+    kept = with_bits(odd.reshape(2, 3), 3)
+    np.testing.assert_array_equal(kept, odd.reshape(2, 3))
 
 
 def test_a_run_from_before_there_were_activations_goes_on(

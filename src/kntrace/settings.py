@@ -57,6 +57,10 @@ class Settings(BaseModel):
     activations
         Whether the run also keeps what each neuron is at the scored position of every prompt:
         as many numbers again as there are scores.
+    keepbits
+        Bits of the mantissa that scores and activations are stored with, of float32's 23;
+        None: all. What is cut off is rounded, which moves a number by at most 2^-(keepbits + 1)
+        of itself and lets the archive be compressed further.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,6 +75,7 @@ class Settings(BaseModel):
     longest_prompt: int | None = Field(default=None, ge=1)
     dtype: Literal["float32", "float64", "bfloat16", "float16", "tf32"] = "float32"
     activations: bool = True
+    keepbits: int | None = Field(default=None, ge=1, le=22)
 
     @field_validator("rule", "site", "objective", mode="before")
     @classmethod
@@ -99,9 +104,10 @@ class Settings(BaseModel):
     def digest(self) -> str:
         """SHA-256 (hex) of the settings' values, whatever order they were written in."""
         values = self.model_dump(mode="json")
-        # Runs made before there was a limit had none, and kept no activations.
-        if values["longest_prompt"] is None:
-            del values["longest_prompt"]
+        # Runs made before there was a limit had none, kept all bits, and kept no activations.
+        for name in ("longest_prompt", "keepbits"):
+            if values[name] is None:
+                del values[name]
         if not values["activations"]:
             del values["activations"]
         canonical = json.dumps(values, sort_keys=True)

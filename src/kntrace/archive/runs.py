@@ -26,6 +26,7 @@ import zarr
 from kntrace.archive import chunks, folder, layout
 from kntrace.archive.identity import shortlist
 from kntrace.archive.provenance import read_record, write_record
+from kntrace.archive.rounding import ROUNDED, with_bits
 from kntrace.archive.variables import BLOCK_VARIABLES, VARIABLES, Block, kept
 from kntrace.errors import RunError
 from kntrace.notebook import Card, Shown
@@ -210,7 +211,10 @@ class Run(Shown):
             if value.shape != expected:
                 raise ValueError(f"{name} has shape {value.shape}, this run's is {expected}")
         for name in self.block_variables:
-            self._write(name, (checkpoint, word), np.asarray(getattr(block, name)))
+            value = np.asarray(getattr(block, name))
+            if name in ROUNDED and self.settings.keepbits is not None:
+                value = with_bits(value, self.settings.keepbits)
+            self._write(name, (checkpoint, word), value)
 
     def fingerprint(self, checkpoint: int) -> str | None:
         """SHA-256 (hex) of the weights the checkpoint's blocks come from, None if not known."""

@@ -128,6 +128,14 @@ def run_sweep(
             help="Keep what neurons are, too: some views need it; doubles the archive.",
         ),
     ] = True,
+    keepbits: Annotated[
+        int | None,
+        output(
+            "--keepbits",
+            metavar="N",
+            help="Store scores and activations with N of 23 bits after the first: smaller.",
+        ),
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -146,6 +154,7 @@ def run_sweep(
         "baseline": baseline if named else "zero",
         "dtype": dtype,
         "activations": activations,
+        "keepbits": keepbits,
     }
     if preset is None:
         settings = kntrace.Settings.of(**options)
