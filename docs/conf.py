@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
-from typer import Context
-from typer.cli import get_docs_for_click
-from typer.main import get_command
-
 import kntrace
-from kntrace.cli import app as command_line
+
+# Sphinx runs this file from another folder.
+sys.path.insert(0, str(Path(__file__).parent))
+
+from command_pages import pages
 
 project = "kntrace"
 author = "The kntrace developers"
@@ -59,11 +60,8 @@ def _without_notes(app: Any, name: str, text: list[str]) -> None:
 
 def _write_commands(app: Any) -> None:
     """Write what `--help` says of every command, for the page that includes it."""
-    command = get_command(command_line)
-    help_pages = get_docs_for_click(obj=command, ctx=Context(command), name="kntrace")
     _COMMANDS.parent.mkdir(exist_ok=True)
-    # The page has a title of its own.
-    _COMMANDS.write_text(help_pages.partition("\n")[2], encoding="utf-8")
+    _COMMANDS.write_text(pages(), encoding="utf-8")
 
 
 def setup(app: Any) -> None:

@@ -15,6 +15,7 @@ import pytest
 from kntrace.cli import main
 from kntrace.demo import demo
 from kntrace.figures import FIGURES
+from test_cli_manners import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("[!_]*.md"))]
@@ -81,6 +82,22 @@ def run(command, monkeypatch):
 def test_links_lead_somewhere(page):
     for target in LINK.findall(page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_reference_has_every_option_of_every_command(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    from command_pages import pages
+
+    sections = dict(re.findall(r"^## `kntrace ([\w ]+)`\n(.*?)(?=^\(|\Z)", pages(), re.M | re.S))
+    for path, command in COMMANDS.items():
+        told = sections.pop(" ".join(path))
+        assert command.help in told
+        assert f"\n    kntrace {' '.join(path)}" in told
+        for parameter in command.params:
+            for name in parameter.opts:
+                shown = name if name.startswith("-") else parameter.metavar
+                assert f"`{shown}" in told or f", {shown}" in told, (path, name)
+    assert sections == {}
 
 
 def test_the_readme_has_examples_to_run():

@@ -9,7 +9,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from kntrace.cli.options import HOW, OUTPUT, WHAT
 
-__all__ = ["Command", "Group", "epilog_of", "examples", "written"]
+__all__ = ["Command", "Group", "epilog_of", "examples", "first_sentences", "grouped", "written"]
 
 Function = TypeVar("Function", bound=Callable[..., None])
 
@@ -58,7 +58,7 @@ class Group(TyperGroup):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the commands, whatever their length in full, then the options."""
         told = [
-            (name, (command.help or "").partition("\n\n")[0])
+            (name, first_sentences(command))
             for name in self.list_commands(ctx)
             if (command := self.get_command(ctx, name)) is not None
         ]
@@ -71,7 +71,8 @@ class Group(TyperGroup):
         _write_epilog(self.epilog, formatter)
 
 
-def _write_options(command: Any, ctx: Any, formatter: Any) -> None:
+def grouped(command: Any, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+    """What a command takes, as (name, help) by the title of its group; no group is empty."""
     groups: dict[str, list[tuple[str, str]]] = {title: [] for title in _ORDER}
     for parameter in command.get_params(ctx):
         record = parameter.get_help_record(ctx)
@@ -81,10 +82,18 @@ def _write_options(command: Any, ctx: Any, formatter: Any) -> None:
             # Of an argument its name is enough: what kind of text it is says its help.
             name = record[0].partition(" <")[0] if argument else record[0]
             groups.setdefault(title, []).append((name, record[1]))
-    for title, records in groups.items():
-        if records:
-            with formatter.section(title):
-                formatter.write_dl(records, col_max=_WIDEST)
+    return {title: records for title, records in groups.items() if records}
+
+
+def first_sentences(command: Any) -> str:
+    """The first paragraph of a command's help, in one line."""
+    return " ".join((command.help or "").partition("\n\n")[0].split())
+
+
+def _write_options(command: Any, ctx: Any, formatter: Any) -> None:
+    for title, records in grouped(command, ctx).items():
+        with formatter.section(title):
+            formatter.write_dl(records, col_max=_WIDEST)
 
 
 def _write_epilog(epilog: str | None, formatter: Any) -> None:
