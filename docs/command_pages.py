@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from typer import Context
@@ -11,6 +12,8 @@ from kntrace.cli import app
 from kntrace.cli.helping import first_sentences, grouped
 
 __all__ = ["pages"]
+
+_OPTION = re.compile(r"(?<![`\w])--[a-z][\w-]*")
 
 
 def pages() -> str:
@@ -37,7 +40,7 @@ def _section(name: str, command: Any) -> str:
     usage = f"{name} {' '.join(command.collect_usage_pieces(context))}"
     return "\n".join(
         [
-            *(f"({_anchor(name)})=", f"## `{name}`", "", command.help, ""),
+            *(f"({_anchor(name)})=", f"## `{name}`", "", _coded(command.help), ""),
             *("```text", usage, "```", ""),
             *_groups(grouped(command, context)),
             *(command.epilog, ""),
@@ -49,8 +52,15 @@ def _groups(groups: dict[str, list[tuple[str, str]]]) -> list[str]:
     lines = []
     for title, records in groups.items():
         lines += [f"**{title}**", ""]
-        lines += [f"- `{name}`: {' '.join(told.split())}" for name, told in records] + [""]
+        lines += [f"- `{name}`: {_coded(told)}" for name, told in records] + [""]
     return lines
+
+
+def _coded(text: str) -> str:
+    """Options in a text as code, or two hyphens would become a dash."""
+    return "\n\n".join(
+        _OPTION.sub(r"`\g<0>`", " ".join(part.split())) for part in text.split("\n\n")
+    )
 
 
 def _anchor(name: str) -> str:

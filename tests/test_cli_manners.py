@@ -213,6 +213,7 @@ class TestCompletion:
             (["analyse", "R", "--distance", "emd_e"], {"emd_euclidean"}),
             (["analyse", "R", "--covariate", "word"], {"word_length"}),
             (["view", "R", "turn"], {"turnover"}),
+            (["figures", "R", "do"], {"dose"}),
             (["export", "R", "--format", "p"], {"parquet"}),
             (["study", "import", "--format", "l"], {"lre"}),
             (["grow", "--world", "weak"], {"weak", "weak_confounded"}),

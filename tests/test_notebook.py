@@ -10,11 +10,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import tqdm.auto
+from PIL import Image
 
 import kntrace
 from kntrace.analysis import analyse
 from kntrace.attribution import Attribution
 from kntrace.audit import Audit, Finding
+from kntrace.figures import FIGURES
 from kntrace.lint import check_study
 from kntrace.notebook import Card, Shown
 from kntrace.progress import Bars
@@ -111,6 +113,12 @@ def test_an_attribution_shows_its_strongest_neurons():
     assert "-0.002" not in found._repr_html_()
     assert "0.002" in found._repr_html_()
     assert "largest completeness gap 2.0e-03" in repr(found)
+
+
+def test_a_figure_is_a_picture(results):
+    drawing = FIGURES["forest"]
+    picture = drawing.draw(drawing.prepare(results["analysis"]))._repr_png_()
+    assert Image.open(io.BytesIO(picture)).width > 500
 
 
 def test_numbers_long_texts_and_long_tables():

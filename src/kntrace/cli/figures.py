@@ -17,9 +17,6 @@ from kntrace.errors import SettingsError
 
 __all__ = ["draw_figures"]
 
-# Those of `kntrace.figures.SIZES`, which a completion does not wait for.
-_SIZES = ("paper", "column", "wide", "slide")
-
 
 @examples(
     "kntrace figures demo/run",
@@ -31,7 +28,9 @@ def draw_figures(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="NAME", help="Figures to draw, such as clusters or dose; none: all but dose."
+            metavar="NAME",
+            help="Figures to draw, such as clusters or dose; none: all but dose.",
+            autocompletion=values.figures,
         ),
     ] = None,
     word: Annotated[
@@ -43,7 +42,7 @@ def draw_figures(
             metavar="SIZE",
             help="paper (a column or a page wide, as each needs), column (85 mm), wide (170 mm) "
             "or slide (16:9, text of 14 points).",
-            autocompletion=values.of(_SIZES),
+            autocompletion=values.of(values.SIZES),
         ),
     ] = "paper",
     formats: Annotated[str, output(metavar="LIST", help="Of png, pdf and svg.")] = "png,pdf",

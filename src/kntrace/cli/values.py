@@ -21,11 +21,13 @@ __all__ = [
     "SELECTIONS",
     "SHARED",
     "SITES",
+    "SIZES",
     "STEPS",
     "WORLDS",
     "covariates",
     "distances",
     "export_formats",
+    "figures",
     "of",
     "presets",
     "studies",
@@ -76,6 +78,7 @@ WORLDS = (
     "flat_six",
 )
 
+SIZES = ("paper", "column", "wide", "slide")
 DEVICES = ("cpu", "cuda", "mps", "auto")
 STEPS = ("paper", "all", "log:", "linear:", "every:")
 SELECTIONS = ("top:", "threshold:")
@@ -118,6 +121,13 @@ def views(incomplete: str) -> list[str]:
     from kntrace.views import all_views
 
     return _beginning((*all_views(), "all"), incomplete)
+
+
+def figures(incomplete: str) -> list[str]:
+    """Names of figures."""
+    from kntrace.figures import DOSE, FIGURES
+
+    return _beginning((*FIGURES, DOSE.name), incomplete)
 
 
 def export_formats(incomplete: str) -> list[str]:

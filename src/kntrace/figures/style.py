@@ -92,6 +92,12 @@ class Sheet(Figure):
 
     scale: float = 1.0
 
+    def _repr_png_(self) -> bytes:
+        """The picture, where it is the last line of a notebook's cell."""
+        from kntrace.figures.files import render
+
+        return render(self, "png")
+
 
 @dataclass(frozen=True)
 class Look:
