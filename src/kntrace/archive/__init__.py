@@ -5,12 +5,13 @@ Nothing else in kntrace imports zarr, and nothing here imports torch.
 
 from kntrace.archive.audited import audit_run, read_prints, write_print
 from kntrace.archive.convergence import Convergence, convergence
-from kntrace.archive.folder import writing
 from kntrace.archive.identity import shortlist
 from kntrace.archive.labelled import load_array, save_array
+from kntrace.archive.locks import changing, sharing, writing
 from kntrace.archive.opening import create_run, open_run, resume_run
 from kntrace.archive.provenance import Session, source_config, source_state
 from kntrace.archive.runs import Run
+from kntrace.archive.sessions import Computing, Seen, clear_killed, read_computing
 from kntrace.archive.state import CheckpointStatus, Status, status
 from kntrace.archive.variables import VARIABLES, Block, Variable
 
@@ -18,19 +19,25 @@ __all__ = [
     "VARIABLES",
     "Block",
     "CheckpointStatus",
+    "Computing",
     "Convergence",
     "Run",
+    "Seen",
     "Session",
     "Status",
     "Variable",
     "audit_run",
+    "changing",
+    "clear_killed",
     "convergence",
     "create_run",
     "load_array",
     "open_run",
+    "read_computing",
     "read_prints",
     "resume_run",
     "save_array",
+    "sharing",
     "shortlist",
     "source_config",
     "source_state",

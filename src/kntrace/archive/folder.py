@@ -1,4 +1,4 @@
-"""The run folder as a folder: its names, its lock, and files that appear whole or not at all."""
+"""The run folder as a folder: its names, and files that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
-from kntrace.archive.plain import refuse_links
 from kntrace.errors import RunError
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - only where the system is not a POSIX one
-    fcntl = None  # type: ignore[assignment]
 
 __all__ = [
     "ANALYSIS",
     "AUDIT",
     "BEGUN",
     "CAUSAL",
+    "CHANGING",
     "FIGURES",
+    "LOCK",
     "PROVENANCE",
     "SCORES",
+    "SESSIONS",
     "SETTINGS",
     "STUDY",
     "SUITE",
@@ -38,22 +35,24 @@ __all__ = [
     "usable",
     "write_failure",
     "write_text",
-    "writing",
 ]
 
 STUDY, SUITE, SETTINGS = "study.yaml", "suite.yaml", "settings.yaml"
 SCORES, PROVENANCE = "scores.zarr", "provenance.json"
 ANALYSIS, FIGURES = "analysis", "figures"
 AUDIT, CAUSAL = "audit", "causal"
+# Who is computing, one file a process: see `sessions`.
+SESSIONS = "sessions"
+# Held by whoever writes into the folder, and by whoever changes what its writers share.
+LOCK, CHANGING = ".lock", ".changing"
 
 # Writers give a file its name only once it is whole; until then the name ends in this.
 _PARTIAL = ".partial"
 # The archive is built under this name and renamed as the last act of creation: a folder that
 # still has it was left by a run that was killed while it was being made.
 BEGUN = SCORES + _PARTIAL
-_LOCK = ".lock"
 # What may lie in a folder that is no run yet.
-_BEFORE = (_LOCK,)
+_BEFORE = (LOCK, CHANGING)
 _AT_ONCE = 1 << 14
 
 
@@ -162,83 +161,10 @@ def claim_folder(path: Path) -> bool:
     return made
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Hold the run folder `path`, made if need be, as its only writer.
-
-    The lock belongs to the operating system and dies with the process, so that a killed run
-    never leaves a folder locked. A folder in which nothing was created is removed again.
-
-    Raises
-    ------
-    RunError
-        If another process holds it, if it cannot be written, or if it is something else.
-    """
-    made = claim_folder(usable(path))
-    refuse_links(path, depth=2)
-    lock = path / _LOCK
-    held = _acquire(lock)
-    try:
-        yield
-    finally:
-        # Removed while still held: whoever opened it in between sees that its file is gone.
-        with suppress(OSError):
-            lock.unlink()
-        if made and not (path / SCORES).exists():
-            with suppress(OSError):
-                path.rmdir()
-        os.close(held)
-
-
-def _acquire(lock: Path) -> int:
-    """Open and lock the file `lock`, and return its descriptor."""
-    if fcntl is None:  # pragma: no cover
-        raise RunError(
-            "this system has no file locks", where=lock, expected="Linux or macOS", fix="Use WSL."
-        )
-    while True:
-        try:
-            held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        except OSError as error:
-            raise write_failure(lock.parent, error) from error
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(held, 32).decode(errors="replace").strip()
-            os.close(held)
-            raise RunError(
-                "another kntrace run is writing into it"
-                + (f" (process {owner})" if owner.isdecimal() else ""),
-                where=lock.parent,
-                fix="Wait until it has ended, or give another --out.",
-            ) from None
-        except OSError as error:
-            os.close(held)
-            raise RunError(
-                f"its file system offers no locks ({error.strerror})",
-                where=lock.parent,
-                fix="Put the run folder on another disk.",
-            ) from error
-        if _is_current(held, lock):
-            os.ftruncate(held, 0)
-            os.pwrite(held, str(os.getpid()).encode(), 0)
-            return held
-        # The last holder removed the file between our opening and locking it: begin again.
-        os.close(held)
-
-
-def _is_current(held: int, lock: Path) -> bool:
-    """Whether `lock` still names the file that is open as `held`."""
-    try:
-        return os.path.samestat(os.fstat(held), lock.stat())
-    except FileNotFoundError:
-        return False
-
-
 def remove_leftovers(path: Path) -> None:
     """Remove what writers that were killed left behind in the run folder `path`.
 
-    To be called by the folder's only writer, see `writing`: then every half-written file is
+    To be called by the folder's only writer, see `locks`: then every half-written file is
     a leftover.
     """
     try:

@@ -10,6 +10,7 @@ from kntrace.archive.identity import refuse_changes, shortlist
 from kntrace.archive.plain import refuse_links
 from kntrace.archive.provenance import write_record
 from kntrace.archive.runs import Run
+from kntrace.archive.sessions import clear_killed
 from kntrace.archive.variables import COORDINATES
 from kntrace.errors import RunError
 from kntrace.settings import Settings
@@ -99,11 +100,13 @@ def open_run(path: str | Path) -> Run:
     return run
 
 
-def resume_run(path: str | Path, study: Study, suite: Suite, settings: Settings) -> Run | None:
+def resume_run(
+    path: str | Path, study: Study, suite: Suite, settings: Settings, *, alone: bool = True
+) -> Run | None:
     """Open the run in `path` to go on with it; None if none was made there yet.
 
-    To be called by the folder's only writer, see `writing`: what killed writers left behind
-    is removed.
+    What killed writers left behind is removed by the folder's only writer, see `writing`; give
+    `alone=False` where there may be others.
 
     Raises
     ------
@@ -115,7 +118,9 @@ def resume_run(path: str | Path, study: Study, suite: Suite, settings: Settings)
     folder.refuse_foreign(path)
     if not (path / folder.SCORES).is_dir():
         return None
-    folder.remove_leftovers(path)
+    if alone:
+        folder.remove_leftovers(path)
+        clear_killed(path)
     run = open_run(path)
     refuse_changes(path, (run.study, run.suite, run.settings), (study, suite, settings))
     return run

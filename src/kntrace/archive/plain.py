@@ -49,7 +49,10 @@ def refuse_links(folder: Path, depth: int) -> None:
                 expected="files and folders alone, so that nothing outside of a run is touched",
                 fix="Put in its place what it leads to. The run folder itself may be a link.",
             )
-        if not item.is_file(follow_symlinks=False) and not item.is_dir(follow_symlinks=False):
+        if item.is_file(follow_symlinks=False) or item.is_dir(follow_symlinks=False):
+            continue
+        # Some file systems say what an item is only when asked, and by then it may be gone.
+        if os.path.lexists(item.path):
             raise RunError(
                 "neither a file nor a folder",
                 where=item.path,

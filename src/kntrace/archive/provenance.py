@@ -103,10 +103,16 @@ class Session:
         Blocks computed in this session.
     damaged
         Names of the blocks that were there, found damaged, and computed again.
+    workers
+        Processes that compute, this one or those it started.
+    shard
+        Which part of the checkpoints is this session's, `2/8`; None for all.
     """
 
     device: str
     threads: int | None = None
+    workers: int = 1
+    shard: str | None = None
     blocks: int = 0
     damaged: list[str] = field(default_factory=list)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -123,7 +129,12 @@ class Session:
         """Entries to put into `record`, which may hold an earlier state of this session."""
         self._recorded = time.monotonic()
         started = self.started.isoformat(timespec="microseconds")
-        former = [item for item in record.get("sessions", []) if item["started"] != started]
+        me = (started, self.shard)
+        former = [
+            item
+            for item in record.get("sessions", [])
+            if (item["started"], item.get("shard")) != me
+        ]
         mine = {
             "started": started,
             "seconds": round(self._recorded - self._start, 3),
@@ -131,6 +142,8 @@ class Session:
             "damaged": self.damaged,
             "device": self.device,
             "threads": self.threads,
+            "workers": self.workers,
+            **({} if self.shard is None else {"shard": self.shard}),
             "versions": _versions(),
         }
         sessions = [*former, mine]

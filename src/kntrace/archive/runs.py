@@ -13,7 +13,7 @@ them again.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ import zarr
 
 from kntrace.archive import chunks, folder, layout
 from kntrace.archive.identity import shortlist
+from kntrace.archive.locks import changing
 from kntrace.archive.provenance import read_record, write_record
 from kntrace.archive.rounding import ROUNDED, with_bits
 from kntrace.archive.variables import BLOCK_VARIABLES, VARIABLES, Block, kept
@@ -152,13 +153,17 @@ class Run(Shown):
             or (based and not chunks.intact(self._checkpoint_file("baseline", place)))
         }
 
-    def damaged(self, progress: Progress = silent) -> list[tuple[int, int]]:
+    def damaged(
+        self, progress: Progress = silent, checkpoints: Collection[int] | None = None
+    ) -> list[tuple[int, int]]:
         """List the blocks that are there but fail a checksum, and those that are unproven.
 
-        Reads every chunk, at the speed of the disk; `progress` counts blocks in the stage
-        `verify`.
+        Reads every chunk, at the speed of the disk, of all checkpoints unless some are named;
+        `progress` counts blocks in the stage `verify`.
         """
         present, lost = self._present(), self._unproven_checkpoints()
+        if checkpoints is not None:
+            present[[place for place in range(len(present)) if place not in checkpoints]] = False
         damaged, done, total = [], 0, int(present.sum())
         # Checkpoint by checkpoint: a list of all blocks would grow with the run.
         for checkpoint, there in enumerate(present):
@@ -324,9 +329,24 @@ class Run(Shown):
         """How, when and with what the run was computed; empty if the record was removed."""
         return read_record(self.path)
 
-    def update_provenance(self, entries: Mapping[str, Any]) -> None:
-        """Replace these entries of the record; values are whatever JSON can express."""
-        write_record(self.path, self.provenance | dict(entries))
+    def intact(self, checkpoint: int, words: Collection[int]) -> list[int]:
+        """Those of the words whose blocks at the checkpoint are there and pass their checksum."""
+        pairs = [(checkpoint, word) for word in words]
+        found = chunks.intact_blocks(self._scores, pairs, self.block_variables)
+        return [word for word, whole in zip(words, found, strict=True) if whole]
+
+    def update_provenance(
+        self, entries: Mapping[str, Any] | Callable[[dict[str, Any]], Mapping[str, Any]]
+    ) -> None:
+        """Replace these entries of the record; values are whatever JSON can express.
+
+        Where they follow from what the record says, a function of it makes them, while no
+        other process changes it.
+        """
+        with changing(self.path):
+            record = self.provenance
+            made = entries(record) if callable(entries) else entries
+            write_record(self.path, record | dict(made))
 
     @property
     def _scores(self) -> Path:

@@ -11,6 +11,7 @@ from kntrace.archive.audited import audit_run
 from kntrace.archive.convergence import Convergence, convergence
 from kntrace.archive.opening import open_run
 from kntrace.archive.runs import Run
+from kntrace.archive.sessions import Seen, read_computing
 from kntrace.audit import Finding
 from kntrace.notebook import Card, Shown
 from kntrace.progress import Progress, silent
@@ -51,6 +52,9 @@ class Status(Shown):
         where nothing was verified.
     findings
         What is wrong with the weights of the checkpoints that were loaded so far.
+    computing
+        The processes that compute blocks at this moment, wherever they are, and those that were
+        killed since the run was last begun.
     """
 
     path: Path
@@ -61,6 +65,7 @@ class Status(Shown):
     checkpoints: tuple[CheckpointStatus, ...]
     convergence: Convergence | None = None
     findings: tuple[Finding, ...] = ()
+    computing: tuple[Seen, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -108,7 +113,8 @@ class Status(Shown):
         if self.convergence is not None and self.done:
             lines.append(str(self.convergence))
         lines += [f"audit: {finding}" for finding in self.findings]
-        if not self.complete:
+        lines += [f"computing: {seen}" if seen.alive else str(seen) for seen in self.computing]
+        if not self.complete and not any(seen.alive for seen in self.computing):
             lines.append("`kntrace run` with the same study, suite and --out does the rest.")
         return "\n".join(lines)
 
@@ -161,4 +167,5 @@ def status(path: str | Path | Run, *, verify: bool = True, progress: Progress = 
         checkpoints=tuple(rows),
         convergence=convergence(run, leave_out=damaged, progress=progress) if verify else None,
         findings=audit_run(run),
+        computing=read_computing(run.path),
     )

@@ -45,7 +45,7 @@ class Foreword:
 
     A block is begun with a call that names it and ended with one that counts it, and what came
     before is the loading of its checkpoint; all other blocks and checkpoints are taken to last
-    as long.
+    as long, and `processes` of them to be in hand at a time.
     """
 
     def __init__(
@@ -55,28 +55,33 @@ class Foreword:
         words: int,
         tell: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
+        *,
+        processes: int = 1,
     ) -> None:
+        self._processes = processes
         self._progress = progress
         self._folder = folder
         self._words = words
         self._tell = tell
         self._clock = clock
         self._before = 0
-        self._times: list[float] = []
+        self._times: dict[str, float] = {}
         self._told = False
 
     def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
         """Pass it on."""
         if stage == "sweep" and not self._told:
-            self._look(done, total)
+            self._look(done, total, detail)
         self._progress(stage, done, total, detail)
 
-    def _look(self, done: int, total: int) -> None:
+    def _look(self, done: int, total: int, detail: str) -> None:
         now = self._clock()
         if self._times and done > self._before:
             self._told = True
-            self._tell(self._say(self._times[0], self._times[-1], now, total - done))
-        self._times.append(now)
+            start, last = next(iter(self._times.values())), list(self._times.values())[-1]
+            self._tell(self._say(start, self._times.get(detail, last), now, total - done))
+        # Several processes begin blocks before the first is done.
+        self._times.setdefault(detail, now)
         self._before = done
 
     def _say(self, start: float, begun: float, ended: float, left: int) -> str:
@@ -86,6 +91,7 @@ class Foreword:
         if not left:
             return f"{said}; it was the last one left"
         whole = left * block + (math.ceil(left / self._words) - 1) * load
+        whole /= min(self._processes, left)
         return f"{said}: at that pace, {duration(whole)} for the {left:,} blocks left"
 
     def _size(self) -> str:

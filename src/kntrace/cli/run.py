@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,6 +32,9 @@ from kntrace.cli.options import (
     what,
 )
 from kntrace.cli.printing import bars, print_json, say, tell
+
+if TYPE_CHECKING:
+    from kntrace.archive import Run
 
 __all__ = ["run_sweep"]
 
@@ -102,6 +105,23 @@ def run_sweep(
     device: Device = "cpu",
     threads: Threads = None,
     memory: MemoryBudget = None,
+    workers: Annotated[
+        int,
+        how(
+            metavar="N",
+            min=1,
+            help="Processes to score in, on this machine; with --device cuda they are dealt the "
+            "GPUs. No number depends on it.",
+        ),
+    ] = 1,
+    shard: Annotated[
+        str | None,
+        how(
+            metavar="I/N",
+            help="Only the I-th of N equal parts of the checkpoints; all may run at once on "
+            "machines that share the folder.",
+        ),
+    ] = None,
     verify: Verify = True,
     sync: Annotated[
         bool, how("--sync", help="Force each block to the disk, against loss of power.")
@@ -176,7 +196,9 @@ def run_sweep(
             device=device,
             threads=threads,
             memory=None if memory is None else int(memory * 2**30),
-            progress=Foreword(progress, folder, len(loaded.words), tell),
+            workers=workers,
+            shard=shard,
+            progress=Foreword(progress, folder, len(loaded.words), tell, processes=workers),
             verify=verify,
             evict=evict,
             allow_bin=allow_bin,
@@ -184,15 +206,18 @@ def run_sweep(
             tell=tell,
             sync=sync,
         )
+        lacking = len(finished.missing())
+        if shard is not None:
+            _tell_of_shard(finished, shard, lacking, as_json=as_json)
+            return
         paths = convergence(finished, progress=progress)
     careful = [finding.says for finding in audit_run(finished) if finding.severity != "note"]
     careful += [paths.warning] if paths.missed else []
     if as_json:
-        missing = len(finished.missing())
         print_json(
             {
                 "run": finished.path,
-                "missing": missing,
+                "missing": lacking,
                 "unconverged": paths.missed,
                 "careful": careful,
             }
@@ -201,3 +226,11 @@ def run_sweep(
     for warning in careful:
         say(f"Careful: {warning}")
     say(f"Done: {finished.path}. Next: kntrace analyse {finished.path}")
+
+
+def _tell_of_shard(finished: Run, shard: str, lacking: int, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"run": finished.path, "shard": shard, "missing": lacking})
+        return
+    rest = f"{lacking} blocks of the run are missing" if lacking else "The run has all its blocks"
+    say(f"Shard {shard} is done. {rest}: kntrace status {finished.path}")

@@ -62,12 +62,15 @@ class Preflight:
     numbers
         Formats of the numbers in the first weights to be fetched, the commonest first; empty
         where they are not known.
+    at_once
+        Checkpoints that are there at a time if they go again after use.
     """
 
     items: tuple[Fetch, ...]
     free: int
     cache: Path
     numbers: tuple[str, ...] = ()
+    at_once: int = 2
 
     @property
     def missing(self) -> tuple[Fetch, ...]:
@@ -83,12 +86,12 @@ class Preflight:
     def room(self) -> int:
         """Bytes that will be needed at once.
 
-        Of those that go again, two: the one in use, and the next, fetched meanwhile.
+        Of those that go again, the ones in use, and the next, fetched meanwhile.
         """
         going = [item for item in self.missing if item.goes]
         staying = _together([item for item in self.missing if not item.goes])
-        pairs = (_together(going[place : place + 2]) for place in range(len(going)))
-        return staying + max(pairs, default=0)
+        some = (_together(going[place : place + self.at_once]) for place in range(len(going)))
+        return staying + max(some, default=0)
 
     def check_room(self, *, evict: bool) -> None:
         """Raise `SuiteError` if the disk is too small, saying how many would fit."""
@@ -96,8 +99,9 @@ class Preflight:
             return
         missing = self.missing
         fit = sum(_together(missing[: place + 1]) <= self.free for place in range(len(missing)))
+        many = "two" if self.at_once == 2 else str(self.at_once)
         what = (
-            f"two checkpoints at a time take {size_in_words(self.room)}"
+            f"{many} checkpoints at a time take {size_in_words(self.room)}"
             if evict
             else f"the {len(missing)} checkpoints to fetch take {size_in_words(self.bytes)}"
         )
@@ -139,6 +143,7 @@ def preflight(
     allow_bin: bool = False,
     evict: bool = False,
     mine: Commits | None = None,
+    at_once: int = 2,
 ) -> Preflight:
     """Look at what a sweep will load, before it loads anything.
 
@@ -157,6 +162,8 @@ def preflight(
         Whether what the run fetches goes again after use.
     mine
         What the run fetched in an earlier session and had not yet deleted.
+    at_once
+        Checkpoints that are on the disk at a time if they go again: those in use, and the next.
 
     Raises
     ------
@@ -200,7 +207,7 @@ def preflight(
     ]
     first = next((item for item in items if not item.cached), None)
     numbers = _numbers(first, looks) if first is not None else ()
-    found = Preflight(tuple(items), cache.free_space(), cache.folder(), numbers)
+    found = Preflight(tuple(items), cache.free_space(), cache.folder(), numbers, at_once)
     found.check_room(evict=evict)
     return found
 

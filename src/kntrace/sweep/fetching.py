@@ -108,6 +108,8 @@ def fetching(
     plan: Sequence[int],
     opened: Run | None,
     access: Access,
+    *,
+    workers: int = 1,
 ) -> Iterator[Fetching]:
     """Look at what has to be fetched, say so, and fetch it in the background.
 
@@ -121,6 +123,8 @@ def fetching(
         Which of them will be asked for, in that order.
     opened
         The run, if it was made already.
+    workers
+        How many checkpoints are used at a time.
 
     Raises
     ------
@@ -138,6 +142,7 @@ def fetching(
         allow_bin=access.allow_bin,
         evict=access.evict,
         mine=mine,
+        at_once=workers + 1,
     )
     if ahead.items:
         access.tell(str(ahead))
@@ -149,7 +154,7 @@ class Fetching:
     """One thread that fetches and deletes, one thing at a time and one checkpoint ahead.
 
     Deleting and fetching never go on together, since a file that both a checkpoint used and
-    the next one have would be lost. At most two of what goes again are there at once.
+    the next one have would be lost. Of what goes again, those in use are there and one more.
 
     Attributes
     ----------
@@ -204,6 +209,15 @@ class Fetching:
             self._changed.notify()
         if self._thread.is_alive():
             self._thread.join(None if kind is None else _GRACE)
+
+    def is_here(self, checkpoint: Checkpoint) -> bool:
+        """Whether `turn` would return, or fail, at once."""
+        arrived = self._arrived.get(checkpoint.label)
+        return arrived is None or arrived.done()
+
+    def waited_for(self, checkpoint: Checkpoint) -> str:
+        """Say what is waited for, and how much of it has come."""
+        return self._waited_for(self._items[checkpoint.label])
 
     def turn(self, checkpoint: Checkpoint, waiting: Callable[[str], None]) -> Checkpoint:
         """Wait until a checkpoint is on this machine, and return it at its commit.

@@ -1,42 +1,33 @@
-"""Which blocks to compute, and that all of one run come from the same inputs.
+"""A session of a run: what lacks is planned, computed in some way, and recorded.
 
-What a block is computed from lies in `block`, which knows nothing of archive or suite.
+What a block is computed from lies in `block`, which knows nothing of archive or suite; that all
+of a run come from the same inputs is the business of `admission`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from kntrace.archive import (
-    Block,
-    Run,
-    Session,
-    create_run,
-    resume_run,
-    source_config,
-    source_state,
-    write_print,
-    writing,
-)
-from kntrace.errors import ModelError, RunError, SuiteError
+from kntrace.archive import Run, Session, clear_killed, resume_run, sharing, writing
+from kntrace.archive.folder import remove_leftovers
+from kntrace.errors import SettingsError, SuiteError
 from kntrace.progress import Bars, Progress
 from kntrace.settings import Settings
 from kntrace.study import Study
 from kntrace.suite import Suite
+from kntrace.sweep.admission import Job
 from kntrace.sweep.baselines import given_baseline
-from kntrace.sweep.block import compute_block
 from kntrace.sweep.fetching import Access, Fetching, fetching
-from kntrace.sweep.loading import Ready, made_ready
+from kntrace.sweep.plan import Plan, Shard, plan_blocks
+from kntrace.sweep.processes import Workers, threads_for
+from kntrace.sweep.scoring import score
+from kntrace.sweep.tally import Tally
 from kntrace.threads import torch_threads
-
-if TYPE_CHECKING:
-    from kntrace.attribution import Engine
 
 __all__ = ["run"]
 
@@ -50,6 +41,8 @@ def run(
     baseline: ArrayLike | str | Path | None = None,
     device: str = "cpu",
     threads: int | None = None,
+    workers: int = 1,
+    shard: str | None = None,
     progress: Progress | None = None,
     verify: bool = True,
     evict: bool = False,
@@ -80,7 +73,17 @@ def run(
     device
         A torch device, on which the models run.
     threads
-        Processor threads for torch; by default as many as torch takes.
+        Processor threads for torch, in each worker; by default as many as torch takes, or the
+        processors shared out among the workers.
+    workers
+        Processes that compute at a time, each with a model of its own; 1: this one. With the
+        device `cuda` they are dealt the GPUs where there are several. The scores do not depend
+        on it: with the same `threads` they are the same bit for bit. In a script, call this
+        under `if __name__ == "__main__":` if there are several.
+    shard
+        Only the checkpoints of one of several equal parts, `2/8` being the second of eight.
+        All parts may be computed at once, on any machines that see the folder; any may be given
+        again, and a run without it does whatever still lacks.
     progress
         Told how far the work has come, in the stages `verify` (blocks read) and `sweep`
         (blocks done, those of former sessions included); by default a bar.
@@ -96,18 +99,19 @@ def run(
     pin
         Where a branch has moved since the run began, go on with the commit that it meant.
     tell
-        Told in a sentence, before anything is fetched, what will be.
+        Told in a sentence, before anything is fetched, what will be; and if a worker dies.
     sync
         Force every block to the disk before the next is begun, so that it outlives a loss of
         power. Without it the last seconds before one may have to be computed again.
     memory
-        Bytes of the device that one pass of the engine may take beside the weights; 2 GiB, or
-        a quarter of a CUDA card, unless given. Another amount may change the last digits.
+        Bytes of the device that one pass of the engine may take beside the weights, in each
+        worker; 2 GiB, or a quarter of a CUDA card, unless given. Another amount may change the
+        last digits.
 
     Returns
     -------
     Run
-        The opened run, all of its blocks done.
+        The opened run, all of its blocks done (or all of the shard's).
 
     Raises
     ------
@@ -132,17 +136,61 @@ def run(
     for the time a prompt takes. While one is computed, the next is fetched from the hub.
     """
     path = Path(out)
+    if workers < 1:
+        raise SettingsError(f"{workers} workers", expected="at least 1")
+    if workers > 1 and device == "auto":
+        raise SettingsError(
+            f"device auto and {workers} workers",
+            expected="one of the two: a model that is spread over all there is leaves no room "
+            "for another",
+        )
+    part = _read_shard(shard, suite, evict=evict)
     access = Access(evict, allow_bin, pin, tell or (lambda _: None))
     with ExitStack() as stack:
         report = stack.enter_context(Bars()) if progress is None else progress
         wanted, vector = given_baseline(settings or Settings(), baseline)
-        stack.enter_context(writing(path))
-        opened = resume_run(path, study, suite, wanted)
-        sweep = _Sweep(
-            path, study, suite, wanted, vector, device, report, opened, access, sync, memory
+        stack.enter_context(writing(path) if part is None else sharing(path))
+        opened = resume_run(path, study, suite, wanted, alone=part is None)
+        job = Job.of(
+            opened,
+            path,
+            study,
+            suite,
+            settings=wanted,
+            baseline=vector,
+            allow_bin=allow_bin,
+            sync=sync,
+            memory=memory,
         )
-        stack.enter_context(torch_threads(threads))
+        sweep = _Sweep(job, opened, _Machine(device, threads, workers), part, access, report)
         return sweep.finish(verify)
+
+
+def _read_shard(shard: str | None, suite: Suite, *, evict: bool) -> Shard | None:
+    if shard is None:
+        return None
+    part = Shard.read(shard)
+    if part.of > len(suite):
+        raise SettingsError(
+            f"{part.of} shards of {len(suite)} checkpoints",
+            expected="no more shards than checkpoints, which are dealt out whole",
+        )
+    if evict:
+        raise SettingsError(
+            "evict and a shard",
+            expected="one of the two: shards may share the hub's cache, and none knows what "
+            "another still needs",
+        )
+    return part
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """What is computed on."""
+
+    device: str
+    threads: int | None
+    workers: int
 
 
 class _Sweep:
@@ -150,221 +198,92 @@ class _Sweep:
 
     def __init__(
         self,
-        path: Path,
-        study: Study,
-        suite: Suite,
-        settings: Settings,
-        baseline: NDArray[np.float32] | None,
-        device: str,
-        report: Progress,
+        job: Job,
         opened: Run | None,
+        machine: _Machine,
+        shard: Shard | None,
         access: Access,
-        sync: bool,
-        memory: int | None,
+        report: Progress,
     ) -> None:
-        self.path = path
-        self.sync = sync
-        self.memory = memory
-        self.settings = settings
-        self.baseline = baseline
-        self.device = device
-        self.report = report
+        self.job = job
         self.opened = opened
+        self.machine = machine
+        self.shard = shard
         self.access = access
-        self.fetched: Fetching
-        # A resumed run keeps the order of its own words and checkpoints; the checkpoints lie
-        # where the caller says, since a suite may have been moved.
-        self.study = study if opened is None else opened.study
-        labels = (suite if opened is None else opened.suite).checkpoints
-        given = {checkpoint.label: checkpoint for checkpoint in suite.checkpoints}
-        self.checkpoints = [given[checkpoint.label] for checkpoint in labels]
-        self.suite = suite
-        self.total = len(self.checkpoints) * len(self.study.words)
-        self.done = 0
-        self.session = Session(device)
+        self.report = report
 
     def finish(self, verify: bool) -> Run:
         """Compute all that is not done."""
-        plan = self._plan(verify)
-        self.suite.check_present([self.checkpoints[place].label for place in plan])
-        self.done = self.total - sum(map(len, plan.values()))
-        self.report("sweep", self.done, self.total)
+        job, machine = self.job, self.machine
+        checkpoints, words = job.suite.checkpoints, len(job.study.words)
+        plan = plan_blocks(
+            checkpoints, words, self.opened, verify=verify, shard=self.shard, progress=self.report
+        )
+        job.suite.check_present([checkpoints[place].label for place in plan.blocks])
+        session = Session(machine.device)
+        session.workers = machine.workers
+        session.shard = None if self.shard is None else str(self.shard)
+        tally = Tally(
+            job.path, plan, session, job.settings, self.report, self.access.tell, self.opened
+        )
         try:
-            with fetching(
-                self.path, self.checkpoints, list(plan), self.opened, self.access
-            ) as self.fetched:
-                for checkpoint, words in plan.items():
-                    self._score(checkpoint, words)
+            self._compute(plan, tally)
         except KeyboardInterrupt:
-            self._record(quietly=True)
-            done = 0 if self.opened is None else self.total - len(self.opened.missing())
-            raise KeyboardInterrupt(
-                f"Stopped with {done} of {self.total} blocks done in {self.path}. "
-                "Give the same command again to go on from there."
-            ) from None
+            tally.record(quietly=True)
+            raise KeyboardInterrupt(self._stopped(tally)) from None
         except BaseException:
-            self._record(quietly=True)
+            tally.record(quietly=True)
             raise
-        self._record()
-        if self.opened is None:
-            raise SuiteError("no checkpoints", where=self.suite.name, expected="at least one")
-        return self.opened
+        tally.record()
+        if tally.run is None:
+            raise SuiteError("no checkpoints", where=job.suite.name, expected="at least one")
+        return tally.run
 
-    def _plan(self, verify: bool) -> dict[int, list[int]]:
-        """List for each checkpoint that must be loaded the words to score, maybe none."""
-        if self.opened is None:
-            every = list(range(len(self.study.words)))
-            return {place: every.copy() for place in range(len(self.checkpoints))}
-        blocks = set(self.opened.missing())
-        damaged = self.opened.damaged(self.report) if verify else self.opened.unproven()
-        self.session.damaged = [self.opened.describe(*pair) for pair in damaged]
-        blocks.update(damaged)
-        plan: dict[int, list[int]] = {place: [] for place in self._suspects(self.opened)}
-        for place, word in sorted(blocks):
-            plan.setdefault(place, []).append(word)
-        return dict(sorted(plan.items()))
-
-    def _suspects(self, opened: Run) -> list[int]:
-        """List the checkpoints whose files are not those that were read, to look at again."""
-        known = opened.provenance.get("checkpoints", {})
-        return [
-            place
-            for place, item in enumerate(self.checkpoints)
-            if source_state(item) not in (None, known.get(item.label, {}).get("files"))
-        ]
-
-    def _score(self, place: int, words: list[int]) -> None:
-        """Load one checkpoint, make sure that it belongs to this run, and score `words`."""
-        checkpoint = self.fetched.turn(
-            self.checkpoints[place], lambda says: self.report("sweep", self.done, self.total, says)
+    def _stopped(self, tally: Tally) -> str:
+        lacking = [] if tally.run is None else tally.run.missing()
+        mine = [pair for pair in lacking if self.shard is None or self.shard.takes(pair[0])]
+        done = 0 if tally.run is None else tally.total - len(mine)
+        whole = "" if self.shard is None else f" of shard {self.shard}"
+        return (
+            f"Stopped with {done} of {tally.total} blocks{whole} done in {self.job.path}. "
+            "Give the same command again to go on from there."
         )
-        self.report("sweep", self.done, self.total, f"loading {checkpoint.label}")
-        with made_ready(
-            checkpoint,
-            self.study,
-            self.settings,
-            self.device,
-            allow_bin=self.access.allow_bin,
-            memory=self.memory,
-        ) as ready:
-            self.session.threads = _threads_in_use()
-            run = self._admit(place, ready)
-            self._start_paths(place, run, ready)
-            for word in words:
-                self.report("sweep", self.done, self.total, run.describe(place, word))
-                run.write_block(place, word, self._block(run, ready.engine, place, word))
-                self.done += 1
-                self.session.blocks += 1
-                self.report("sweep", self.done, self.total, run.describe(place, word))
-                if self.session.due:
-                    self._record()
-        self.fetched.done(self.checkpoints[place])
-        self._record()
 
-    def _block(self, run: Run, engine: Engine, place: int, word: int) -> Block:
-        asked = self.study.words[word]
-        prompts = self.study.rendered(asked)
-        try:
-            block = compute_block(
-                engine, prompts, asked.answer, self.study.answer_form, asked.alternatives
+    def _compute(self, plan: Plan, tally: Tally) -> None:
+        workers = min(self.machine.workers, max(sum(map(len, plan.blocks.values())), 1))
+        threads = threads_for(workers, self.machine.threads)
+        with ExitStack() as stack:
+            processes = None
+            if workers > 1:
+                if self.shard is None:
+                    # A worker that was killed may have left half of a file.
+                    stack.callback(clear_killed, self.job.path)
+                    stack.callback(remove_leftovers, self.job.path)
+                processes = Workers(workers, self.machine.device, threads, self.shard)
+                stack.enter_context(processes)
+            fetched = stack.enter_context(
+                fetching(
+                    self.job.path,
+                    self.job.suite.checkpoints,
+                    list(plan.blocks),
+                    self.opened,
+                    self.access,
+                    workers=workers,
+                )
             )
-        except ModelError as error:
-            where = f"{run.describe(place, word)}: {error.where or ''}".rstrip(": ")
-            raise ModelError(
-                error.found, where=where, expected=error.expected, fix=error.fix
-            ) from error
-        return block
+            job = replace(self.job, commits=fetched.commits)
+            if processes is not None:
+                processes.score(job, plan.blocks, fetched, tally)
+            else:
+                stack.enter_context(torch_threads(threads))
+                self._compute_here(job, plan, fetched, tally)
 
-    def _start_paths(self, place: int, run: Run, ready: Ready) -> None:
-        """Tell the engine where paths start, and keep it where that is not at nothing."""
-        if self.settings.baseline == "zero":
-            return
-        # Measured again it might differ in its last bit from what finished blocks started at.
-        try:
-            baseline = run.baseline(place)
-        except RunError:  # damaged; the blocks that hung on it are computed again
-            baseline = None
-        if baseline is None:
-            given = self.baseline
-            baseline = ready.engine.mean_activation(ready.encoded) if given is None else given
-            run.write_baseline(place, baseline)
-        ready.engine.baseline = baseline
-
-    def _admit(self, place: int, ready: Ready) -> Run:
-        """Check a loaded checkpoint against the run, which the first one brings into being."""
-        checkpoint, loaded, engine, tokens = (
-            self.checkpoints[place],
-            ready.loaded,
-            ready.engine,
-            ready.tokens,
-        )
-        if self.opened is None:
-            self.opened = create_run(
-                self.path,
-                self.study,
-                self.suite,
-                self.settings,
-                layers=engine.layers,
-                width=engine.width,
-            )
-        run = self.opened
-        if self.sync:
-            run.sync()
-        record = run.provenance
-        if record.get("tokens", tokens) != tokens:
-            raise ModelError(
-                "its tokenizer reads the study's prompts otherwise than the run's other "
-                "checkpoints do",
-                where=f"checkpoint {checkpoint.label}",
-                fix="Give all checkpoints of the suite the same tokenizer.",
-            )
-        seen, config = record.get("checkpoints", {}), source_config(checkpoint)
-        if seen.get(checkpoint.label, {}).get("config", config) != config:
-            raise RunError(
-                f"the configuration of {checkpoint.label!r} has changed since its blocks were "
-                "computed",
-                where=self.path,
-                fix="Bring the former config.json back, or give another --out for a new run.",
-            )
-        loaded.check_architecture(record.get("architecture"))
-        run.write_fingerprint(place, loaded.fingerprint)
-        write_print(run, loaded.printed(place))
-        seen |= {
-            checkpoint.label: {
-                "source": checkpoint.source,
-                "revision": checkpoint.revision,
-                "commit": loaded.commit,
-                "fingerprint": loaded.fingerprint,
-                "config": config,
-                "files": source_state(checkpoint),
-                "replay": engine.replay,
-            }
-            | ({} if ready.rounding is None else {"rounding": ready.rounding})
-        }
-        run.update_provenance(
-            {
-                "tokens": tokens,
-                "answers": ready.answers,
-                "architecture": loaded.architecture,
-                "commits": self.fetched.commits,
-                "checkpoints": seen,
-            }
-        )
-        return run
-
-    def _record(self, *, quietly: bool = False) -> None:
-        """Save what this session has done so far; `quietly` where another error is on its way."""
-        run = self.opened
-        if run is None or not self.session.blocks:
-            return
-        try:
-            run.update_provenance(self.session.entries(run.provenance, self.settings))
-        except Exception:
-            if not quietly:
-                raise
-
-
-def _threads_in_use() -> int:
-    import torch
-
-    return torch.get_num_threads()
+    def _compute_here(self, job: Job, plan: Plan, fetched: Fetching, tally: Tally) -> None:
+        device = self.machine.device
+        who = "run" if self.shard is None else f"shard {self.shard}"
+        for place, words in plan.blocks.items():
+            given = job.suite.checkpoints[place]
+            checkpoint = fetched.turn(given, tally.at)
+            tally.run = score(job, place, checkpoint, words, device, tally, who=who, run=tally.run)
+            fetched.done(given)
+            tally.record()
