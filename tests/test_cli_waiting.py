@@ -68,6 +68,21 @@ def test_the_estimate_is_from_what_was_measured(tmp_path):
     assert passed[0] == ("verify", 1, 2, "")
 
 
+def test_the_estimate_shares_the_work_out(tmp_path):
+    told, now = [], [0.0]
+    foreword = Foreword(
+        lambda *call: None, tmp_path, 4, told.append, clock=lambda: now[0], processes=2
+    )
+    for seconds, done, detail in (
+        *((0, 0, ""), (1, 0, "loading step0"), (9, 0, "step0 · cat"), (11, 0, "step10 · cat")),
+        (13, 1, "step0 · cat"),
+    ):
+        now[0] = seconds
+        foreword("sweep", done, 9, detail)
+    # Eight blocks of 4 s each and one loading of 9 s, by two.
+    assert told[0].endswith("at that pace, 20 s for the 8 blocks left")
+
+
 def test_nothing_is_foretold_where_nothing_is_left(run, tiny_suite):
     again = kn("run", tiny_suite.study_file, tiny_suite.folder, "--out", run[0])
     assert "took" not in again.stderr
