@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.legend import Legend
 from scipy import stats
 
 from kntrace.effects import Ablation, AblationSettings, read_method
 from kntrace.effects.statistics import mean_over_sources, over_words, ratio_over_words
 from kntrace.errors import SettingsError
-from kntrace.figures import DOSE, draw_ablation
+from kntrace.figures import DOSE, draw_ablation, sized
 
 GROUPS = {g: tuple(f"{g}{i}" for i in range(5)) for g in ("A", "B", "C")}
 WORDS = [word for members in GROUPS.values() for word in members]
@@ -249,6 +250,23 @@ class TestFigure:
         path, beside = draw_ablation(several, tmp_path, formats=["png"])
         assert DOSE.describe(table) in beside.read_text(encoding="utf-8")
         assert path.read_bytes() == draw_ablation(several, tmp_path, formats="png")[0].read_bytes()
+
+    @pytest.mark.parametrize("size", ["column", "slide"])
+    def test_all_of_it_is_within_a_column_and_a_slide(self, size: str) -> None:
+        found = made()
+        early = found.table.assign(checkpoint="step1", step=1)
+        both = replace(found, table=pd.concat([early, found.table], ignore_index=True))
+        with sized(size) as room:
+            figure = DOSE.draw(DOSE.prepare(both))
+        assert figure.get_figwidth() * 25.4 == pytest.approx(room.wide)
+        assert figure.get_figheight() * 25.4 <= room.tallest + 0.01
+        figure.draw_without_rendering()
+        texts = [*figure.findobj(Legend), *(ax.title for ax in figure.axes)]
+        texts += [ax._left_title for ax in figure.axes]  # type: ignore[attr-defined]
+        for box in (text.get_window_extent() for text in texts):
+            assert figure.bbox.x0 - 1 <= box.x0
+            assert box.x1 <= figure.bbox.x1 + 1
+            assert box.y1 <= figure.bbox.y1 + 1
 
     def test_a_whole_set_lies_at_its_mean_size(self) -> None:
         table = DOSE.prepare(made(doses=(0,), select="threshold:0.2:2", methods=("zero",)))

@@ -211,7 +211,7 @@ def _draw_panel(
     ax.set_ylabel("P(answer)" if what == "probability" else "change of log-odds", labelpad=2)
     if what == "probability":
         ax.set_ylim(bottom=min(0.0, *ax.get_ylim()) if ax.get_ylim()[0] < 0.15 else None)
-    title = wrapped(_title(panel, attrs), width * 0.8, 2, TEXT)
+    title = wrapped(_title(panel, attrs), width * 0.7, 2, TEXT)
     ax.set_title("\n".join(title), loc="left", pad=3, size=TEXT)
 
 
@@ -321,7 +321,7 @@ class _Shape:
     def of(cls, panels: int) -> _Shape:
         now = size_now()
         if now.wide < _NARROW:
-            return cls(2 * panels, 1, _LOW_ROW, 2 * _LEGEND + 1, 3, False)
+            return cls(2 * panels, 1, _LOW_ROW, 3 * _LEGEND, 2, False)
         row = (now.tallest - _LEGEND - _REST) / panels
         if row < _LOW_ROW:
             return cls(2, panels, (now.tallest - _LEGEND - _REST) / 2, _LEGEND, 6, True)

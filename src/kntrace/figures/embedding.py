@@ -241,7 +241,7 @@ def _label_axes(ax: Axes, table: xr.Dataset) -> None:
         known = f", {unit}" if unit else ""
         axis.set_label_text(f"axis {which}: {per_cent(float(share), 1)} of the variance{known}")
         axis.labelpad = 2
-    ax.yaxis.set_label_coords(-(_LEFT - 1.2) / _width(ax), 0.5)
+    ax.yaxis.set_label_coords(-(_LEFT - 2.4) / _width(ax), 0.5)
 
 
 def _width(ax: Axes) -> float:
@@ -256,6 +256,8 @@ def _name_words(ax: Axes, table: xr.Dataset, size: tuple[float, float], colours:
     scale = np.array([size[0] / (right - left), size[1] / (high - low)])
     dots = (table["place"].values - [left, low]) * scale
     taken: list[Bbox] = [Bbox.from_bounds(x - 0.5, y - 0.5, 1.0, 1.0) for x, y in dots]
+    centres = (table["centre"].values - [left, low]) * scale
+    taken += [Bbox.from_bounds(x - 1.1, y - 1.1, 2.2, 2.2) for x, y in centres]
     sheet = Bbox.from_bounds(0, 0, *size)
     for place, word in enumerate(table["word"].values):
         text = fitted(str(word), _LONGEST)

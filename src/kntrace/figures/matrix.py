@@ -232,7 +232,9 @@ class Frame:
         bar.ax.xaxis.set_minor_locator(NullLocator())
         bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda _, place: written[place or 0]))
         bar.outline.set_linewidth(0.4)
-        lines = wrapped(label, self.bar_room, self.bar_lines, TEXT)
+        # The label begins where the colours do, which is beyond a pointed end.
+        pointed = 0.0 if extend in ("neither", "max") else 0.05 * length
+        lines = wrapped(label, self.bar_room - pointed, self.bar_lines, TEXT)
         bar.set_label("\n".join(lines), labelpad=2, loc="left")
         tidy(bar.ax)
         return bar
