@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from kntrace.figures.steps import StepAxis
 from kntrace.figures.style import (
@@ -50,6 +52,7 @@ LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
 
 _NAMES = {"probability": "P(answer)", "log_odds": "log-odds"}
 _TOP, _STRIP, _LEGEND = 58.0, 24.0, 4.0
+_SHADE: dict[str, Any] = {"color": PALE, "alpha": 0.45, "linewidth": 0}
 
 
 def step_axis(table: pd.DataFrame) -> StepAxis:
@@ -93,7 +96,7 @@ def draw_lines(
         grid = figure.add_gridspec(3, 2, height_ratios=[2 * _LEGEND, _TOP, _STRIP])
         axis = step_axis(table)
         names = [name for name in looks if name in set(table["line"])]
-        _legend(figure.add_subplot(grid[0, :]), names, looks)
+        _legend(figure.add_subplot(grid[0, :]), names, looks, shaded=any(_unknown(table)))
         for column, (panel, label) in enumerate(titles.items()):
             wide = len(titles) == 1 and beside is None
             ax = figure.add_subplot(grid[1, :] if wide else grid[1, column])
@@ -141,21 +144,33 @@ def plot_lines(
 
 def shade_unknown(ax: Axes, table: pd.DataFrame, axis: StepAxis) -> None:
     """Shade the checkpoints at which P(answer), the mean over words, is under the floor."""
-    known = table[(table["panel"] == "probability") & (table["line"] == "own")]
     edges = axis.edges
-    for place, (value, floor) in enumerate(zip(known["value"], known["floor"], strict=True)):
-        if value < floor:
-            ax.axvspan(
-                edges[place], edges[place + 1], color=PALE, alpha=0.45, linewidth=0, zorder=0
-            )
+    for place, unknown in enumerate(_unknown(table)):
+        if unknown:
+            ax.axvspan(edges[place], edges[place + 1], zorder=0, **_SHADE)
 
 
-def _legend(ax: Axes, names: list[str], looks: Mapping[str, tuple[str, dict[str, Any]]]) -> None:
-    handles = [
+def _unknown(table: pd.DataFrame) -> list[bool]:
+    """Of every checkpoint, whether P(answer) is under the floor."""
+    known = table[(table["panel"] == "probability") & (table["line"] == "own")]
+    pairs = zip(known["value"], known["floor"], strict=True)
+    return [bool(value < floor) for value, floor in pairs]
+
+
+def _legend(
+    ax: Axes,
+    names: list[str],
+    looks: Mapping[str, tuple[str, dict[str, Any]]],
+    *,
+    shaded: bool,
+) -> None:
+    handles: list[Artist] = [
         Line2D(
             [], [], **{"linewidth": 1.0, "markersize": 2.5, **looks[name][1]}, label=looks[name][0]
         )
         for name in names
     ]
+    if shaded:
+        handles.append(Patch(label="answers not known yet", **_SHADE))
     ax.set_axis_off()
     legend(ax, handles, (0.0, 0.0), columns=4)
