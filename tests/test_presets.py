@@ -303,6 +303,7 @@ def test_every_option_is_written_down(run, analysis, bare):
         "longest_prompt": 128,
         "dtype": "float32",
         "activations": True,
+        "keepbits": None,
     }
     assert (run.study.template, run.study.answer_form) == (None, "no_space")
     written = (run.path / "settings.yaml").read_text()
