@@ -103,6 +103,31 @@ def test_a_quick_status_looks_at_no_checksum(finished, tmp_path):
     assert quick["convergence"] is None
 
 
+def test_what_was_damaged_is_found_unless_nobody_looks(finished, tiny_suite, tmp_path):
+    copy = shutil.copytree(finished[0], tmp_path / "run")
+    chunk = copy / "scores.zarr" / "gap" / "c.0.0.0.0"
+    whole = chunk.read_bytes()
+    chunk.write_bytes(b"damaged")
+    again = ["run", tiny_suite.study_file, tiny_suite.folder, "--out", copy, "--threads", 1]
+    kn(*again, "--no-verify")
+    assert chunk.read_bytes() == b"damaged"
+    kn(*again)
+    assert chunk.read_bytes() == whole
+
+
+def test_a_preset_is_checked_as_it_would_be_run(tmp_path):
+    study = tmp_path / "study.yaml"
+    study.write_text(
+        "name: two\ntemplate: 'Q. {question} A.'\n"
+        "groups: {G: {a: [q one], b: [q two]}, H: {c: [q three], d: [q four]}}\n"
+    )
+    plain = json.loads(kn("check", study, "--json").stdout)
+    preset = json.loads(kn("check", study, "--json", "--preset", "public-code").stdout)
+    assert plain["errors"] == preset["errors"] == 0
+    said = kn("check", study, "--preset", "public-code", "--answer-tokens", "joint", expect=2)
+    assert "the preset 'public-code' has 'greedy'" in said.stderr
+
+
 def test_status_of_a_finished_run(finished):
     run, _ = finished
     assert "12 of 12 blocks done" in kn("status", run).stdout

@@ -223,14 +223,15 @@ class TestCompletion:
         assert set(self.offered(*typed, monkeypatch=monkeypatch)) == offers
 
     def test_what_is_written_down_is_what_there_is(self):
-        from kntrace import attribution, grow, models, wording
+        from kntrace import grow, wording
+        from kntrace.analysis import COVARIATES
         from kntrace.attribution import objectives, rules
+        from kntrace.distance import DISTANCES
+        from kntrace.figures import SIZES
         from kntrace.grow import recipe
         from kntrace.models import feedforward, load, tokens
         from kntrace.study.importing import gather
 
-        assert attribution
-        assert models
         fields = kntrace.Settings.model_fields
         assert (rules.ADAPTIVE, *rules.RULES) == values.RULES
         assert tuple(feedforward.SITES) == values.SITES
@@ -238,6 +239,9 @@ class TestCompletion:
         assert fields["dtype"].annotation.__args__ == values.DTYPES
         assert set(values.DTYPES) == set(load.DTYPES)
         assert fields["answer_tokens"].annotation.__args__ == values.ANSWER_TOKENS
+        assert set(values.DISTANCES) == {*DISTANCES, "w1"}
+        assert set(values.COVARIATES) == set(COVARIATES)
+        assert tuple(SIZES) == values.SIZES
         assert tuple(wording.AVERAGINGS) == values.AVERAGINGS
         assert values.ANSWER_FORMS == tokens.ANSWER_FORMS
         assert values.SHARED == gather.SHARED

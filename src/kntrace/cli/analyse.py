@@ -54,7 +54,7 @@ def analyse(
             help="A distance by name; may be given again. There are emd, emd_euclidean (w1), w2, "
             "emd_public_code, emd_over_probability, sliced, jaccard, identity, cosine, "
             "probability_curve.",
-            autocompletion=values.distances,
+            autocompletion=values.of(values.DISTANCES),
         ),
     ] = None,
     covariate: Annotated[
@@ -64,7 +64,7 @@ def analyse(
             help="Take out of every distance what this explains: word_length, answer_tokens, "
             "token_id, learning_time, or a csv file with a number for every word or pair of "
             "words; may be given again.",
-            autocompletion=values.covariates,
+            autocompletion=values.of(values.COVARIATES),
         ),
     ] = None,
     averaging: Annotated[

@@ -1,7 +1,7 @@
 """Values that the shell may complete: names that options and arguments take.
 
-Those of tables that load without torch are read from them; the others are written down here, and
-a test compares them, since nobody waits seconds for a completion.
+Nobody waits for a completion until scipy or torch is loaded. So the names of what needs them are
+written down here, and a test holds them against the tables; the others are read from these.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ __all__ = [
     "ARCHITECTURES",
     "AVERAGINGS",
     "BASELINES",
+    "COVARIATES",
     "DEVICES",
+    "DISTANCES",
     "DTYPES",
     "OBJECTIVES",
     "RULES",
@@ -24,8 +26,6 @@ __all__ = [
     "SIZES",
     "STEPS",
     "WORLDS",
-    "covariates",
-    "distances",
     "export_formats",
     "figures",
     "of",
@@ -52,6 +52,20 @@ OBJECTIVES = ("probability", "log_probability", "logit_difference")
 BASELINES = ("zero", "mean")
 ANSWER_TOKENS = ("error", "first", "mean", "greedy", "joint")
 DTYPES = ("float32", "float64", "bfloat16", "float16", "tf32")
+DISTANCES = (
+    "emd",
+    "emd_euclidean",
+    "emd_public_code",
+    "w1",
+    "w2",
+    "emd_over_probability",
+    "sliced",
+    "jaccard",
+    "identity",
+    "cosine",
+    "probability_curve",
+)
+COVARIATES = ("word_length", "answer_tokens", "token_id", "learning_time")
 AVERAGINGS = ("every_prompt", "public_code")
 ANSWER_FORMS = ("as_follows", "space", "no_space")
 SHARED = ("refuse", "drop", "rename")
@@ -100,20 +114,6 @@ def presets(incomplete: str) -> list[str]:
     from kntrace.presets import PRESETS
 
     return _beginning(PRESETS, incomplete)
-
-
-def distances(incomplete: str) -> list[str]:
-    """Names of distances."""
-    from kntrace.distance import DISTANCES
-
-    return _beginning(DISTANCES, incomplete)
-
-
-def covariates(incomplete: str) -> list[str]:
-    """Names of covariates; a file is completed by the shell."""
-    from kntrace.analysis import COVARIATES
-
-    return _beginning(COVARIATES, incomplete)
 
 
 def views(incomplete: str) -> list[str]:
