@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from kntrace.errors import AnalysisError
 
-__all__ = ["group_codes"]
+__all__ = ["ABSENT", "Members", "group_codes", "members_of"]
+
+Codes = npt.NDArray[np.intp]
+
+ABSENT = -1
+"""The label of a word that is left out: it is in no group, and in no pair."""
 
 
 def group_codes(
@@ -53,3 +59,35 @@ def group_codes(
             expected="at least one group of two words or more",
         )
     return labels, codes
+
+
+class Members(NamedTuple):
+    """The words of one group in those of many labellings in which it has the same size.
+
+    `rows` are the labellings, (row,), and `words` the places of its words, (row, member).
+    """
+
+    group: int
+    rows: Codes
+    words: Codes
+
+
+def members_of(codes: Codes, groups: int) -> Iterator[Members]:
+    """Yield every group's words in many labellings, one entry a group and size.
+
+    Parameters
+    ----------
+    codes
+        (labelling, word) number of its group, or `ABSENT`.
+    groups
+        Number of groups; one without words in a labelling has no entry for it.
+    """
+    order = np.argsort(codes, axis=1, kind="stable")
+    counts = np.stack([(codes == group).sum(axis=1) for group in range(groups)], axis=1)
+    start = (codes == ABSENT).sum(axis=1)[:, None] + counts.cumsum(axis=1) - counts
+    for group in range(groups):
+        for size in np.unique(counts[:, group]):
+            rows = np.flatnonzero(counts[:, group] == size)
+            if size:
+                places = start[rows, group][:, None] + np.arange(size)
+                yield Members(group, rows, order[rows[:, None], places])

@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from kntrace.errors import AnalysisError
-from kntrace.labels import group_codes
+from kntrace.labels import group_codes, members_of
 from kntrace.multiple import benjamini_hochberg, holm
 from kntrace.notebook import Card, Shown
 
@@ -21,7 +21,7 @@ __all__ = ["LAYER_COLUMNS", "Overlap", "neuron_overlap", "overlap_by_layer"]
 
 _Floats = npt.NDArray[np.float64]
 _Codes = npt.NDArray[np.intp]
-_Pairs = tuple[_Codes, _Codes]
+_Counts = npt.NDArray[np.int32]
 _ROUNDING = 1e-9
 # Values held at once while permuting: 32 MB of float64.
 _AT_ONCE = 4_000_000
@@ -132,8 +132,7 @@ def neuron_overlap(
         raise AnalysisError(f"{permutations} permutations", expected="at least one")
     names = [str(word) for word in chosen["word"].values]
     labels, codes = group_codes(names, groups)
-    member = _membership(chosen)
-    common = member @ member.T
+    common = _in_common(chosen)
     sizes = np.diag(common).astype(np.float64)
     if sizes.max() > total_neurons:
         raise AnalysisError(
@@ -141,10 +140,10 @@ def neuron_overlap(
             expected="total_neurons to be the number of neurons of the model",
         )
     first, second = np.triu_indices(len(names), 1)
-    pairs = common[first, second].astype(np.float64)
+    tables = common[None].astype(np.int32)
     mean, variance = _hypergeometric(sizes[first], sizes[second], total_neurons)
-    found = _means(pairs[None], codes[None], (first, second), len(labels))
-    null = _null_excess(pairs[None], codes, (first, second), permutations, seed)[:, 0]
+    found = _means(tables, codes[None], len(labels))
+    null = _null_excess(tables, codes, permutations, seed)[:, 0]
     excess = found[0][0, 0] - found[1][0, 0]
     p = [_p_value(value, null[:, column]) for column, value in enumerate(excess)]
     words, names_of = chosen["word"].values, chosen["group"].values
@@ -177,15 +176,17 @@ def neuron_overlap(
     )
 
 
-def _membership(chosen: xr.Dataset) -> npt.NDArray[np.int64]:
-    """(word, neuron) ones and zeros over the neurons that any word has."""
-    layer = chosen["layer"].transpose("word", "rank").values
-    neuron = chosen["neuron"].transpose("word", "rank").values
+def _in_common(chosen: xr.Dataset) -> npt.NDArray[np.int64]:
+    """(word, word) how many neurons two words have in common; own ones on the diagonal."""
+    layer = chosen["layer"].transpose("word", "rank").values.astype(np.int64)
+    neuron = chosen["neuron"].transpose("word", "rank").values.astype(np.int64)
     held = layer >= 0
-    _, code = np.unique(np.stack([layer[held], neuron[held]]), axis=1, return_inverse=True)
-    member = np.zeros((len(layer), int(code.max()) + 1), dtype=np.int64)
+    of_all = layer[held] * (int(neuron[held].max()) + 1) + neuron[held]
+    _, code = np.unique(of_all, return_inverse=True)
+    # Ones and zeros as numbers that a fast product takes, which are exact up to 16 million.
+    member = np.zeros((len(layer), int(code.max()) + 1), dtype=np.float32)
     member[np.nonzero(held)[0], code] = 1
-    return member
+    return (member @ member.T).astype(np.int64)
 
 
 def _hypergeometric(first: _Floats, second: _Floats, total: int) -> tuple[_Floats, _Floats]:
@@ -196,42 +197,50 @@ def _hypergeometric(first: _Floats, second: _Floats, total: int) -> tuple[_Float
     return mean, variance
 
 
-def _means(pairs: _Floats, codes: _Codes, ends: _Pairs, groups: int) -> tuple[_Floats, _Floats]:
+def _means(tables: _Counts, codes: _Codes, groups: int) -> tuple[_Floats, _Floats]:
     """Mean of the pairs within and between, (labelling, row, column): the groups, then overall.
 
-    `pairs` is (row, pair), `codes` (labelling, word). NaN where there is no such pair.
+    `tables` is (row, word, word), symmetric, `codes` (labelling, word). NaN where there is no
+    such pair. Sums are of whole numbers, and so exact in any order.
     """
-    left, right = codes[:, ends[0]], codes[:, ends[1]]
-    shape = (len(codes), len(pairs), groups + 1)
-    within, between = np.empty(shape), np.empty(shape)
-    for column in range(groups + 1):
-        if column < groups:
-            one, two = left == column, right == column
-            inside, across = one & two, one ^ two
-        else:
-            inside, across = left == right, left != right
-        for means, chosen in ((within, inside), (between, across)):
-            count = chosen.sum(axis=1)[:, None]
-            total = chosen.astype(np.float64) @ pairs.T
-            means[:, :, column] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    words = tables.shape[1]
+    shape = (len(codes), len(tables), groups + 1)
+    within, between = np.zeros(shape), np.zeros(shape)
+    counts = np.zeros((2, len(codes), groups + 1))
+    own = np.diagonal(tables, axis1=1, axis2=2)
+    to_all = tables.sum(axis=2) - own
+    for group, rows, members in members_of(codes, groups):
+        size = members.shape[1]
+        one, two = members[:, :, None], members[:, None, :]
+        for row, table in enumerate(tables):
+            inside = table[one, two].sum(axis=(1, 2)) - own[row][members].sum(axis=1)
+            within[rows, row, group] = inside / 2
+            between[rows, row, group] = to_all[row][members].sum(axis=1) - inside
+        counts[0][rows, group] = size * (size - 1) / 2
+        counts[1][rows, group] = size * (words - size)
+    within[..., -1] = within[..., :-1].sum(axis=-1)
+    counts[0][:, -1] = counts[0][:, :-1].sum(axis=-1)
+    between[..., -1] = to_all.sum(axis=1) / 2 - within[..., -1]
+    counts[1][:, -1] = words * (words - 1) / 2 - counts[0][:, -1]
+    for means, count in ((within, counts[0]), (between, counts[1])):
+        number = count[:, None, :]
+        means[...] = np.where(number > 0, means / np.maximum(number, 1), np.nan)
     return within, between
 
 
-def _null_excess(
-    pairs: _Floats, codes: _Codes, ends: _Pairs, permutations: int, seed: int
-) -> _Floats:
+def _null_excess(tables: _Counts, codes: _Codes, permutations: int, seed: int) -> _Floats:
     """Within minus between under permuted labels, (permutation, row, column)."""
     groups = int(codes.max()) + 1
     parts = []
     for dealt in _dealt_out(codes, permutations, seed):
-        within, between = _means(pairs, dealt, ends, groups)
+        within, between = _means(tables, dealt, groups)
         parts.append(within - between)
     return np.concatenate(parts)
 
 
 def _dealt_out(codes: _Codes, permutations: int, seed: int) -> Iterator[_Codes]:
     rng = np.random.default_rng(seed)
-    most = max(1, _AT_ONCE // codes.size**2)
+    most = max(1, _AT_ONCE // int(np.square(np.bincount(codes)).max()))
     for done in range(0, permutations, most):
         yield rng.permuted(np.tile(codes, (min(most, permutations - done), 1)), axis=1)
 
@@ -299,20 +308,19 @@ def overlap_by_layer(
     ends = np.triu_indices(len(names), 1)
     layer = chosen["layer"].transpose("word", "rank").values
     present = np.unique(layer[layer >= 0])
-    pairs, expected, counts = [], [], []
+    tables, expected, counts = [], [], []
     for place in present:
-        member = _membership(
+        common = _in_common(
             chosen.assign(layer=chosen["layer"].where(chosen["layer"] == place, -1))
         )
-        common = (member @ member.T).astype(np.float64)
-        sizes = np.diag(common)
-        pairs.append(common[ends])
+        sizes = np.diag(common).astype(np.float64)
+        tables.append(common.astype(np.int32))
         mean, _ = _hypergeometric(sizes[ends[0]], sizes[ends[1]], int(chosen.attrs["width"]))
         expected.append(float(mean.mean()))
         counts.append(float(sizes.mean()))
-    rows = np.stack(pairs)
-    within, between = (means[0, :, -1] for means in _means(rows, codes[None], ends, len(labels)))
-    null = _null_excess(rows, codes, ends, permutations, seed)[:, :, -1]
+    layers = np.stack(tables)
+    within, between = (means[0, :, -1] for means in _means(layers, codes[None], len(labels)))
+    null = _null_excess(layers, codes, permutations, seed)[:, :, -1]
     p = np.array([_p_value(*row) for row in zip(within - between, null.T, strict=True)])
     found = {
         "layer": present.astype(np.int64),

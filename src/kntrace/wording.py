@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -84,6 +85,11 @@ class Wording:
         """The words, in the order of the study."""
         return tuple(str(word) for word in self.scores["word"].values)
 
+    @cached_property
+    def _score(self) -> xr.Variable:
+        # Without coordinates, which take longer to cut out than the numbers do.
+        return self.scores["score"].variable
+
     def mean(self, checkpoint: int, word: int) -> npt.NDArray[np.float64]:
         """Mean score over the word's prompts, (layer, neuron), at one checkpoint.
 
@@ -95,7 +101,7 @@ class Wording:
         AnalysisError
             If a score is not a finite number, as where the run is not finished.
         """
-        block = self.scores["score"].isel(checkpoint=checkpoint, word=word)
+        block = self._score.isel(checkpoint=checkpoint, word=word)
         values = block.transpose("prompt", "layer", "neuron").values[self.asked[word]]
         if not np.isfinite(values).all():
             raise self._unfinished(checkpoint, word, "scores")

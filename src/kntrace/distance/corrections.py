@@ -36,6 +36,8 @@ Scale = Literal["log", "rank"]
 _DIFFERENCES = {"log": "log ratio", "rank": "ranks"}
 # Residuals equal up to rounding are equal: ties must not be broken by noise in the last digit.
 _DIGITS = 9
+# With so few, effects of words explain everything, and it is said so.
+_WORDS_FOR_EFFECTS = 3
 
 
 class Correction(Protocol):
@@ -212,7 +214,7 @@ def correct(distances: xr.DataArray, *corrections: Correction) -> xr.DataArray:
 
     Notes
     -----
-    Cost: one or two least-squares problems of W (W - 1) / 2 rows.
+    Cost: one or two least-squares problems of W (W - 1) / 2 rows; word effects have a formula.
     """
     name = str(distances.attrs.get("distance"))
     if not corrections:
@@ -278,6 +280,8 @@ def _residuals(
     values: Matrix, words: tuple[str, ...], corrections: Sequence[Correction], name: str
 ) -> Matrix:
     """What least squares on a constant and the columns leave."""
+    if len(words) > _WORDS_FOR_EFFECTS and all(isinstance(c, HubCorrection) for c in corrections):
+        return np.round(_without_effects(values, len(words)), _DIGITS)
     columns = [correction.columns(words) for correction in corrections]
     design = np.hstack([np.ones((len(values), 1)), *columns])
     coefficients, _, rank, _ = np.linalg.lstsq(design, values, rcond=None)
@@ -290,6 +294,20 @@ def _residuals(
         )
     residuals: Matrix = np.round(values - design @ coefficients, _DIGITS)
     return residuals
+
+
+def _without_effects(values: Matrix, words: int) -> Matrix:
+    """What least squares on word effects leaves, without the W² / 2 x W table of the columns.
+
+    The normal equations say of every word i, with r_i the sum of its pairs' values, that
+    (W - 2) a_i + sum(a) = r_i; added up, sum(a) = sum(r) / (2 W - 2). A constant is half an
+    effect of every word, and adds nothing.
+    """
+    first, second = np.triu_indices(words, 1)
+    sums = np.bincount(first, values, words) + np.bincount(second, values, words)
+    effects = (sums - sums.sum() / (2 * words - 2)) / (words - 2)
+    left: Matrix = values - effects[first] - effects[second]
+    return left
 
 
 def _ranks(values: Matrix, unit: str = "", name: str = "") -> Matrix:

@@ -31,9 +31,12 @@ GroundCost = Literal["sqeuclidean", "euclidean"]
 
 # The budget of Jonker-Volgenant's method, which cannot be stopped: share of rows left without
 # a column by a first greedy pass, above which it has so many augmenting paths to search that
-# the network simplex is faster. Measured with 1,000 neurons x 20 checkpoints: below, 10-100 ms
-# against 40-200; above, 50-500 ms against 25-160. Unlike a clock, it depends on the data alone.
-_CONTENDED = 0.6
+# the network simplex is faster. Measured with 1,000 neurons x 20 checkpoints: at 0.3 to 0.5,
+# 40-120 ms against 100-190; at 0.7, 180 ms against 170; at 0.8, 280 ms against 140; of a grown
+# run's 740, at 0.6, 50 ms against 80-130. Unlike a clock, it depends on the data alone.
+_CONTENDED = 0.7
+# Of so few neurons, starting the network simplex takes longer than any search for paths.
+_FEW = 40
 _PIVOTS = 50_000_000
 # A found optimum may lie above its proven lower bound by this much of itself, and by this much
 # of the dearest move, in whose rounding the bound is known.
@@ -145,10 +148,11 @@ class EarthMover:
     def _sets(self, formation: xr.DataArray) -> list[Matrix]:
         """What is compared: one set of vectors a word."""
         sets = process_sets(formation, per_probability=self.per_probability)
-        return sets if self.scale == 1 else [values * self.scale for values in sets]
+        # In order, so that nobody has to sort them again for every pair.
+        return [_ordered(values if self.scale == 1 else values * self.scale) for values in sets]
 
     def _between(self, first: Matrix, second: Matrix) -> float:
-        cost = earth_movers_distance(first, second, self.ground)
+        cost = _least_cost(first, second, self.ground)
         return math.sqrt(cost) if self.root else cost
 
     def _bound(self, first: Matrix, second: Matrix) -> float:
@@ -185,10 +189,15 @@ def earth_movers_distance(
     on timing. The value is summed from the costs of the plan, not taken from a solver, with a
     sum that is correctly rounded whatever the order of the neurons or words.
     """
-    if first.shape == second.shape and np.array_equal(_ordered(first), _ordered(second)):
+    return _least_cost(_ordered(first), _ordered(second), ground)
+
+
+def _least_cost(first: Matrix, second: Matrix, ground: GroundCost) -> float:
+    """Least mean cost between sets in order."""
+    if np.array_equal(first, second):
         return 0.0
     cost, exponent = _scaled_costs(first, second, ground)
-    if first.shape == second.shape and _contention(cost) <= _CONTENDED:
+    if first.shape == second.shape and (len(cost) <= _FEW or _contention(cost) <= _CONTENDED):
         rows, columns = lap.lapjvr(cost, return_cost=False)
         return math.ldexp(math.fsum(cost[rows, columns]), exponent) / len(rows)
     plan, _ = _network_simplex(cost)
