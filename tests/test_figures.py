@@ -234,24 +234,23 @@ class TestEveryFigure:
         assert len(figure.how_to_read) > 100
         assert 60 < len(figure.describe(figure.prepare(analysis))) < 1500
 
-    def test_is_not_changed_by_drawing(self, name: str, analysis: Analysis) -> None:
+    def test_its_table_is_not_changed_and_it_fits_a_column_or_a_page(
+        self, name: str, analysis: Analysis
+    ) -> None:
         table = FIGURES[name].prepare(analysis)
         before = table.copy(deep=True)
-        assert isinstance(FIGURES[name].draw(table), Figure)
+        figure = FIGURES[name].draw(table)
+        assert isinstance(figure, Figure)
         same = table.equals(before)
         assert same
-
-    def test_has_a_width_for_a_column_or_a_page(self, name: str, analysis: Analysis) -> None:
-        width, height = FIGURES[name].draw(FIGURES[name].prepare(analysis)).get_size_inches() * 25.4
+        width, height = figure.get_size_inches() * 25.4
         assert 30 < width <= 170.01
         assert height < 240
 
     def test_repeats_to_the_byte(self, name: str, analysis: Analysis) -> None:
+        once, again = (FIGURES[name].draw(FIGURES[name].prepare(analysis)) for _ in range(2))
         for form in ("svg", "pdf"):
-            once, again = (
-                render(FIGURES[name].draw(FIGURES[name].prepare(analysis)), form) for _ in range(2)
-            )
-            assert once == again, form
+            assert render(once, form) == render(again, form), form
 
     def test_uses_no_settings_of_the_reader_and_changes_none(
         self, name: str, analysis: Analysis

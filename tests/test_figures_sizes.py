@@ -21,7 +21,6 @@ from PIL import Image
 from kntrace.analysis import Analysis, analyse, analyse_scores, load_analysis
 from kntrace.archive import Run
 from kntrace.cli import main
-from kntrace.cli.figures import _SIZES
 from kntrace.errors import SettingsError
 from kntrace.figures import FIGURES, SIZES, DistanceMap, draw_all, find_figures, render, sized
 from kntrace.figures.style import drawing
@@ -30,7 +29,12 @@ from kntrace.testing import synthetic_run, synthetic_scores
 GOLDEN = Path(__file__).parent / "golden"
 # Make them anew with this set, and look at them.
 MAKE = "KNTRACE_GOLDEN"
-SCRIPTS = {"動物": ("猫", "犬", "きつね"), "ألوان": ("أزرق", "أحمر", "أخضر")}
+# Other scripts, and what would break a file of text.
+SCRIPTS = {
+    "動物": ("猫", "犬", "きつね"),
+    "ألوان": ("أزرق", "أحمر", "أخضر"),
+    "A\x01": ("a\x00b", "</desc>"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +125,11 @@ def hidden(figure: Figure) -> set[int]:
     return found
 
 
+@pytest.fixture(scope="module")
+def strange() -> Analysis:
+    return analyse_scores(synthetic_scores(groups=SCRIPTS, width=16), permutations=9)
+
+
 class TestWords:
     def test_pictures_say_what_they_show(self, analysis: Analysis, tmp_path: Path) -> None:
         chosen = find_figures(["embedding"])
@@ -135,22 +144,19 @@ class TestWords:
         assert said.startswith(chosen["embedding"].title)
         assert alt in said
 
-    def test_control_characters_in_a_word_break_no_file(self) -> None:
-        groups = {"A\x01": ("a\x00b", "b", "c"), "B": ("d", "e", "</desc>")}
-        found = analyse_scores(synthetic_scores(groups=groups, width=16), permutations=9)
+    def test_control_characters_in_a_word_break_no_file(self, strange: Analysis) -> None:
         figure = FIGURES["layers"]
-        alt = figure.describe(figure.prepare(found)) + "\x01\ud800 </desc>"
-        data = render(figure.draw(figure.prepare(found)), "svg", title="\x02", alt=alt)
+        alt = figure.describe(figure.prepare(strange)) + "\x01\ud800 </desc>"
+        data = render(figure.draw(figure.prepare(strange)), "svg", title="\x02", alt=alt)
         ElementTree.fromstring(data)
         text = data.decode()
         assert "\x01" not in text
         assert "&lt;/desc&gt;" in text
 
-    def test_words_in_other_scripts_are_drawn_with_their_glyphs(self) -> None:
+    def test_words_in_other_scripts_are_drawn_with_their_glyphs(self, strange: Analysis) -> None:
         """Where a font of this machine has them; matplotlib would warn of each it has not."""
-        found = analyse_scores(synthetic_scores(groups=SCRIPTS, width=16), permutations=9)
         for name in ("clusters", "embedding", "layers", "distances"):
-            figure = FIGURES[name].draw(FIGURES[name].prepare(found))
+            figure = FIGURES[name].draw(FIGURES[name].prepare(strange))
             texts = {text.get_text() for text in figure.findobj(Text)}  # type: ignore[attr-defined]
             assert "ألوان" in texts, name
             families = {
@@ -163,9 +169,6 @@ class TestWords:
 
 
 class TestCommand:
-    def test_sizes_are_completed(self) -> None:
-        assert list(_SIZES) == list(SIZES)
-
     def kn(self, monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
         monkeypatch.setattr(sys, "argv", ["kntrace", *map(str, words)])
         with pytest.raises(SystemExit) as left:

@@ -11,9 +11,10 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 from skbio.stats.ordination import pcoa
 
-from kntrace.analysis import Analysis, analyse, analyse_scores
+from kntrace.analysis import Analysis, analyse_scores
 from kntrace.archive import write_print
 from kntrace.audit import CheckpointPrint, TensorPrint
+from kntrace.distance import pairwise_distances
 from kntrace.errors import AnalysisError
 from kntrace.figures import (
     AuditStrip,
@@ -26,6 +27,7 @@ from kntrace.figures import (
 )
 from kntrace.figures.embedding import principal_coordinates
 from kntrace.testing import synthetic_run, synthetic_scores
+from kntrace.wording import read_wording
 
 GROUPS = {"A": tuple("abcdef"), "B": tuple("ghijkl"), "C": tuple("mn")}
 
@@ -47,10 +49,11 @@ def analysis() -> Analysis:
 
 
 @pytest.fixture(scope="module")
-def of_run(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+def of_run(analysis: Analysis, tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    """As much of the analysis of a run as these figures need: nothing is computed anew."""
     folder = tmp_path_factory.mktemp("run") / "r"
     run = synthetic_run(folder, groups=GROUPS, checkpoints=4, prompts=5, wordings=("main", "other"))
-    return analyse(run, permutations=9)
+    return replace(analysis, run=run, probability=read_wording(run.scores).probability())
 
 
 class TestClusters:
@@ -91,10 +94,17 @@ class TestClusters:
             # A branch is a run of rows, or lines of the tree would cross.
             assert max(members[-1]) - min(members[-1]) == len(members[-1]) - 1
 
-    def test_groups_that_form_alike_lie_together_and_others_do_not(self) -> None:
+    def test_groups_that_form_alike_lie_together_and_others_do_not(
+        self, analysis: Analysis
+    ) -> None:
         groups = {f"G{g}": tuple(f"w{g}{i}" for i in range(8)) for g in range(4)}
-        alike = ClusterMap().prepare(analysed(groups=groups, structure=0.9)).attrs
-        flat = ClusterMap().prepare(analysed(groups=groups, structure=0.0)).attrs
+        found = {}
+        for structure in (0.9, 0.0):
+            scores = synthetic_scores(groups=groups, width=64, checkpoints=3, structure=structure)
+            matrix = pairwise_distances(scores, "identity")
+            of_these = replace(analysis, groups=groups, distances={"identity": matrix})
+            found[structure] = ClusterMap().prepare(of_these).attrs
+        alike, flat = found.values()
         assert alike["neighbours"] > 0.85
         assert flat["neighbours"] < 0.5
         assert alike["neighbours_chance"] == pytest.approx(7 / 31)
@@ -225,10 +235,10 @@ class TestPrompts:
 
 
 class TestAudit:
-    def test_a_row_for_every_kind_of_finding(self, tmp_path: Path) -> None:
+    def test_a_row_for_every_kind_of_finding(self, analysis: Analysis, tmp_path: Path) -> None:
         scores = synthetic_scores(groups=GROUPS, checkpoints=4, width=16)
         scores["fingerprint"].values[2] = scores["fingerprint"].values[1]
-        found = analyse(synthetic_run(tmp_path / "r", scores), permutations=9)
+        found = replace(analysis, run=synthetic_run(tmp_path / "r", scores))
         table = AuditStrip().prepare(found)
         read = table[table["row"] == "weights read"]
         assert list(read["checkpoint"]) == ["step0", "step100", "step200", "step300"]
@@ -244,9 +254,9 @@ class TestAudit:
         assert set(table["row"]) == {"weights read"}
         assert "Nothing wrong was found" in AuditStrip().describe(table)
 
-    def test_what_was_read_of_every_tensor(self, tmp_path: Path) -> None:
+    def test_what_was_read_of_every_tensor(self, analysis: Analysis, tmp_path: Path) -> None:
         run = synthetic_run(tmp_path / "r", groups=GROUPS, checkpoints=2, width=16)
-        found = analyse(run, permutations=9)
+        found = replace(analysis, run=run)
         label, whole = next(iter(run.suite)).label, run.fingerprint(0)
         write_print(run, CheckpointPrint(label, 0, whole=whole, tensors={"w": tensor()}))
         marks = AuditStrip().prepare(found)["mark"].tolist()
