@@ -24,6 +24,7 @@ from kntrace.cli.figures import draw_figures
 from kntrace.cli.grow import grow
 from kntrace.cli.helping import Command, Group, epilog_of, written
 from kntrace.cli.misuse import misused
+from kntrace.cli.plan import plan
 from kntrace.cli.printing import fail
 from kntrace.cli.report import report
 from kntrace.cli.run import run_sweep
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "grow": grow,
     "check": check,
     "suite": show_suite,
+    "plan": plan,
     "run": run_sweep,
     "status": status,
     "analyse": analyse,

@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import kntrace
-from kntrace.cli import values
+from kntrace.cli.asking import (
+    Activations,
+    Baseline,
+    Evict,
+    KeepBits,
+    Nodes,
+    NumberFormat,
+    Objective,
+    Pin,
+    Processes,
+    Rule,
+    Site,
+    Tolerance,
+    asked_for,
+)
 from kntrace.cli.helping import examples
 from kntrace.cli.options import (
     AllowBin,
@@ -26,10 +40,8 @@ from kntrace.cli.options import (
     SuiteName,
     Threads,
     Verify,
-    given,
     how,
     output,
-    what,
 )
 from kntrace.cli.printing import bars, print_json, say, tell
 
@@ -56,64 +68,18 @@ def run_sweep(
     pattern: Pattern = None,
     groups: Groups = None,
     preset: PresetName = None,
-    rule: Annotated[
-        str,
-        what(
-            metavar="NAME",
-            help="Integration rule: adaptive, gauss_legendre, midpoint, trapezoid and others.",
-            autocompletion=values.of(values.RULES),
-        ),
-    ] = "adaptive",
-    nodes: Annotated[int, what(metavar="N", min=1, help="Points of a fixed rule.")] = 8,
-    tolerance: Annotated[
-        float, what(metavar="X", help="Relative error at which the rule `adaptive` stops.")
-    ] = 1e-3,
-    site: Annotated[
-        str,
-        what(
-            metavar="NAME",
-            help="Which tensor is the neuron: post_activation, pre_activation; in gated layers "
-            "also gate_activation, up_projection.",
-            autocompletion=values.of(values.SITES),
-        ),
-    ] = "post_activation",
-    objective: Annotated[
-        str,
-        what(
-            metavar="NAME",
-            help="What is attributed: probability, log_probability or logit_difference.",
-            autocompletion=values.of(values.OBJECTIVES),
-        ),
-    ] = "probability",
-    baseline: Annotated[
-        str,
-        what(
-            metavar="NAME|FILE",
-            help="Where paths start: zero, mean, or FILE.npy (layer, neuron).",
-            autocompletion=values.of(values.BASELINES),
-        ),
-    ] = "zero",
+    rule: Rule = "adaptive",
+    nodes: Nodes = 8,
+    tolerance: Tolerance = 1e-3,
+    site: Site = "post_activation",
+    objective: Objective = "probability",
+    baseline: Baseline = "zero",
     answer_tokens: AnswerTokens = "error",
-    dtype: Annotated[
-        str,
-        what(
-            metavar="NAME",
-            help="Number format: float32, float64; on a GPU also tf32, bfloat16, float16.",
-            autocompletion=values.of(values.DTYPES),
-        ),
-    ] = "float32",
+    dtype: NumberFormat = "float32",
     device: Device = "cpu",
     threads: Threads = None,
     memory: MemoryBudget = None,
-    workers: Annotated[
-        int,
-        how(
-            metavar="N",
-            min=1,
-            help="Processes to score in, on this machine; with --device cuda they are dealt the "
-            "GPUs. No number depends on it.",
-        ),
-    ] = 1,
+    workers: Processes = 1,
     shard: Annotated[
         str | None,
         how(
@@ -126,36 +92,11 @@ def run_sweep(
     sync: Annotated[
         bool, how("--sync", help="Force each block to the disk, against loss of power.")
     ] = False,
-    evict: Annotated[
-        bool,
-        how(
-            "--evict",
-            help="Delete each checkpoint from the hub's cache after use, if this run fetched it.",
-        ),
-    ] = False,
+    evict: Evict = False,
     allow_bin: AllowBin = False,
-    pin: Annotated[
-        bool,
-        how(
-            "--pin",
-            help="Where a branch has moved since the run began, go on with the commit it meant.",
-        ),
-    ] = False,
-    activations: Annotated[
-        bool,
-        output(
-            "--activations/--no-activations",
-            help="Keep what neurons are, too: some views need it; doubles the archive.",
-        ),
-    ] = True,
-    keepbits: Annotated[
-        int | None,
-        output(
-            "--keepbits",
-            metavar="N",
-            help="Store scores and activations with N of 23 bits after the first: smaller.",
-        ),
-    ] = None,
+    pin: Pin = False,
+    activations: Activations = True,
+    keepbits: KeepBits = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -163,42 +104,21 @@ def run_sweep(
     from kntrace.archive import audit_run, convergence
     from kntrace.cli.foreword import Foreword, announce
 
-    named = baseline in ("zero", "mean")
-    options = {
-        "rule": rule,
-        "nodes": nodes,
-        "tolerance": tolerance,
-        "site": site,
-        "objective": objective,
-        "answer_tokens": answer_tokens,
-        "baseline": baseline if named else "zero",
-        "dtype": dtype,
-        "activations": activations,
-        "keepbits": keepbits,
-    }
-    if preset is None:
-        settings = kntrace.Settings.of(**options)
-        loaded = kntrace.load_study(study, groups=groups)
-    else:
-        chosen = kntrace.find_preset(preset)
-        settings = chosen.settings(**given(context, options))
-        loaded = chosen.study(kntrace.load_study(study, groups=groups))
-        tell(f"Preset {chosen.name}: {chosen.told}")
-    series = kntrace.load_suite(suite, steps=steps, stage=stage, pattern=pattern)
-    tell(announce(loaded, series, folder))
+    asked = asked_for(context)
+    tell(announce(asked.study, asked.suite, folder))
     with bars(quiet) as progress:
         finished = kntrace.run(
-            loaded,
-            series,
+            asked.study,
+            asked.suite,
             folder,
-            settings=settings,
-            baseline=None if named else baseline,
+            settings=asked.settings,
+            baseline=asked.baseline,
             device=device,
             threads=threads,
             memory=None if memory is None else int(memory * 2**30),
             workers=workers,
             shard=shard,
-            progress=Foreword(progress, folder, len(loaded.words), tell, processes=workers),
+            progress=Foreword(progress, folder, len(asked.study.words), tell, processes=workers),
             verify=verify,
             evict=evict,
             allow_bin=allow_bin,

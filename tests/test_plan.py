@@ -1,0 +1,116 @@
+"""What a run would take: from one real block, and without touching the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import kntrace
+from conftest import STEPS, TinySuite
+from kntrace.archive import Run
+from kntrace.cli import app
+from kntrace.errors import ModelError, SettingsError
+from kntrace.progress import silent
+from kntrace.settings import Settings
+from kntrace.sweep.estimate import Estimate, Trial, _in_hours, _kinds, plan
+
+TRIAL = Trial("step9", "cat", 4, "cpu", 1, 3.0, 2.0, 1000, 500, 1e11)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def estimate(tiny: TinySuite, **options: Any) -> Estimate:
+    return plan(tiny.study, tiny.suite, **({"threads": 1} | options))
+
+
+def test_one_block_stands_for_all(tiny_suite: TinySuite, tmp_path: Path) -> None:
+    found = estimate(tiny_suite)
+    assert (found.checkpoints, found.words, found.prompts) == (3, 4, 7)
+    assert (found.total, found.missing, found.download) == (12, 12, 0)
+    trial = found.trial
+    assert (trial.checkpoint, trial.prompts, trial.threads) == ("step100", 2, 1)
+    assert min(trial.loading, trial.scoring, trial.speed, trial.memory) > 0
+    (kind,) = found.kinds
+    # 3 checkpoints, each loaded once, with 7 prompts where the trial had 2.
+    seconds = 3 * (trial.loading + trial.scoring * 7 / 2)
+    assert kind.hours == pytest.approx(seconds / 3600)
+    run = kntrace.run(tiny_suite.study, tiny_suite.suite, tmp_path / "run", progress=silent)
+    assert found.archive == pytest.approx(_size(run), rel=0.1)
+
+
+def _size(run: Run) -> int:
+    return sum(file.stat().st_size for file in (run.path / "scores.zarr").glob("*/c.*.*.0*"))
+
+
+def test_of_a_run_that_was_begun_what_lacks_is_counted_and_nothing_is_touched(
+    tiny_suite: TinySuite, tmp_path: Path
+) -> None:
+    run = kntrace.run(
+        tiny_suite.study, tiny_suite.suite, tmp_path / "run", progress=silent, shard="1/3"
+    )
+    before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
+    found = estimate(tiny_suite, out=run.path)
+    assert (found.total, found.missing) == (12, 8)
+    assert found.kinds[0].hours == pytest.approx(
+        2 * (found.trial.loading + found.trial.scoring * 3.5) / 3600
+    )
+    assert {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()} == before
+    other = Settings(rule="midpoint", nodes=3)
+    with pytest.raises(kntrace.KntraceError, match="made from something else"):
+        estimate(tiny_suite, out=run.path, settings=other)
+
+
+def test_kinds_of_machines_say_what_they_rest_on() -> None:
+    kinds = _kinds(12.0, TRIAL, 2, 3, {"card": 20.0})
+    assert [(kind.processes, round(kind.hours, 3), kind.memory) for kind in kinds] == [
+        *((1, 12.0, 500), (2, 6.0, 1000), (6, 2.0, 1000), (1, 0.06, 500)),
+    ]
+    assert "extrapolated" not in kinds[0].how
+    assert all("extrapolated" in kind.how for kind in kinds[1:])
+    assert "20 TFLOP/s against 0.1 here" in kinds[3].how
+    assert [_in_hours(hours) for hours in (1.26, 0.5, 0.001)] == ["1.3 h", "30.0 min", "4 s"]
+
+
+def test_on_the_command_line(tiny_suite: TinySuite) -> None:
+    command = ["plan", str(tiny_suite.study_file), str(tiny_suite.folder), "--threads", "1"]
+    command += ["--workers", "2", "--machine", "card=20"]
+    said = CliRunner().invoke(app, command)
+    assert said.exit_code == 0, said.output
+    lines = said.stdout.splitlines()
+    assert lines[0] == "12 blocks: 3 checkpoints x 4 words, 7 prompts a checkpoint"
+    assert lines[1].startswith("archive: ")
+    assert lines[1].endswith("to download: nothing")
+    assert sum("extrapolated" in line for line in lines) == 2
+    assert max(map(len, lines)) <= 80
+    found = json.loads(CliRunner().invoke(app, [*command, "--json"]).stdout)
+    assert found["missing"] == len(STEPS) * 4
+    assert [kind["name"] for kind in found["kinds"]][-1] == "card, one process"
+
+
+@pytest.mark.parametrize("text", ["card", "card=", "=3", "card=fast", "card=-1", "card=nan"])
+def test_what_is_no_machine(tiny_suite: TinySuite, text: str) -> None:
+    command = ["plan", str(tiny_suite.study_file), str(tiny_suite.folder), "--machine", text]
+    ended = CliRunner().invoke(app, command)
+    assert isinstance(ended.exception, SettingsError)
+    assert "such as card=20" in str(ended.exception)
+
+
+def test_what_a_run_would_refuse_is_refused(tiny_suite: TinySuite, tmp_path: Path) -> None:
+    text = tiny_suite.study_file.read_text().replace("says meow", "says moo")
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(ModelError, match="unknown"):
+        plan(kntrace.load_study(tmp_path / "study.yaml"), tiny_suite.suite)
+    with pytest.raises(SettingsError, match="0 shards"):
+        estimate(tiny_suite, shards=0)
