@@ -1,3 +1,4 @@
+from .archive import mirrored as mirrored
 from .archive import open_run as open_run
 from .attribution import attribute as attribute
 from .causal import ablate as ablate

@@ -23,7 +23,7 @@ try:
 except ImportError:  # pragma: no cover - only where the system is not a POSIX one
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["changing", "holder", "sharing", "writing"]
+__all__ = ["changing", "holder", "sharing", "taking_turns", "writing"]
 
 _SHARED = "shared"
 """What the lock says instead of a process while shards hold it together."""
@@ -84,6 +84,27 @@ def sharing(path: Path) -> Iterator[bool]:
         with suppress(OSError):
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _leave(path, lock, made)
+        os.close(held)
+
+
+@contextmanager
+def taking_turns(lock: Path) -> Iterator[None]:
+    """Hold a file of this machine that only says whose turn it is, waiting for others.
+
+    Raises
+    ------
+    RunError
+        If it cannot be made.
+    """
+    try:
+        held = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise folder.write_failure(lock, error) from error
+    try:
+        if fcntl is not None:
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
         os.close(held)
 
 

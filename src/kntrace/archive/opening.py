@@ -7,6 +7,7 @@ from pathlib import Path
 from kntrace.archive import described, folder, layout
 from kntrace.archive.frozen import read_copies, write_copies
 from kntrace.archive.identity import refuse_changes, shortlist
+from kntrace.archive.mirror import is_url, mirrored
 from kntrace.archive.plain import refuse_links
 from kntrace.archive.provenance import write_record
 from kntrace.archive.runs import Run
@@ -62,7 +63,10 @@ def create_run(
 
 
 def open_run(path: str | Path) -> Run:
-    """Open the run folder `path`, finished or not.
+    """Open the run folder `path`, finished or not, or the run at a URL.
+
+    Of a run at a URL it is the mirror on this machine that is opened, as it is at this moment;
+    see `mirrored` for writing into it.
 
     Raises
     ------
@@ -70,7 +74,10 @@ def open_run(path: str | Path) -> Run:
         If there is no run, if it cannot be read, or if the frozen copies of its study, suite
         or settings were changed since it was made.
     """
-    path = folder.usable(path)
+    with mirrored(path, send=False) as place:
+        url, path = path, folder.usable(place)
+    if is_url(url) and not (path / folder.SCORES).exists():
+        raise RunError("there is no run", where=url, expected="what `kntrace run --out URL` made")
     _refuse_no_run(path)
     refuse_links(path, depth=2)
     scores = path / folder.SCORES

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from kntrace.cli import values
-from kntrace.cli.printing import hush
+from kntrace.cli.printing import hush, tell
 
 __all__ = [
     "HOW",
@@ -29,6 +29,7 @@ __all__ = [
     "Force",
     "Groups",
     "MemoryBudget",
+    "OutFolder",
     "Pattern",
     "Permutations",
     "PresetName",
@@ -62,7 +63,30 @@ output = partial(typer.Option, rich_help_panel=OUTPUT)
 
 # Arguments
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
+
+def _place(context: typer.Context, place: str | Path | None) -> Path | None:
+    """The folder of a run: of one at a URL its mirror, until the command has ended."""
+    if place is None:
+        return None
+    from kntrace.archive import mirrored
+
+    return context.with_resource(mirrored(place, tell))
+
+
+RunFolder = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="A run folder, or its URL.", parser=str, callback=_place),
+]
+OutFolder = Annotated[
+    Path,
+    output(
+        "--out",
+        metavar="FOLDER",
+        help="The run folder, or its URL; resumed if it exists.",
+        parser=str,
+        callback=_place,
+    ),
+]
 StudyName = Annotated[
     str,
     typer.Argument(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,6 +30,7 @@ from kntrace.cli.options import (
     Device,
     Groups,
     MemoryBudget,
+    OutFolder,
     Pattern,
     PresetName,
     Quiet,
@@ -60,9 +60,7 @@ def run_sweep(
     context: typer.Context,
     study: StudyName,
     suite: SuiteName,
-    folder: Annotated[
-        Path, output("--out", metavar="FOLDER", help="The run folder; resumed if it exists.")
-    ],
+    folder: OutFolder,
     steps: Steps = None,
     stage: Stage = None,
     pattern: Pattern = None,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from kntrace.archive import Run, Session, clear_killed, resume_run, sharing, writing
+from kntrace.archive import Run, Session, clear_killed, mirrored, resume_run, sharing, writing
 from kntrace.archive.folder import remove_leftovers
 from kntrace.errors import SettingsError, SuiteError
 from kntrace.progress import Bars, Progress
@@ -63,7 +63,7 @@ def run(
     study, suite
         From `load_study` and `load_suite`.
     out
-        The run folder; made if it is not there.
+        The run folder; made if it is not there. Or the URL of one: see `kntrace.mirrored`.
     settings
         What is computed; by default `Settings()`. Frozen in the run folder, like the study
         and the suite.
@@ -135,7 +135,6 @@ def run(
     Cost: each checkpoint with unfinished blocks is loaded once; see `Engine.attribute_many`
     for the time a prompt takes. While one is computed, the next is fetched from the hub.
     """
-    path = Path(out)
     if workers < 1:
         raise SettingsError(f"{workers} workers", expected="at least 1")
     if workers > 1 and device == "auto":
@@ -147,6 +146,7 @@ def run(
     part = _read_shard(shard, suite, evict=evict)
     access = Access(evict, allow_bin, pin, tell or (lambda _: None))
     with ExitStack() as stack:
+        path = stack.enter_context(mirrored(out, tell))
         report = stack.enter_context(Bars()) if progress is None else progress
         wanted, vector = given_baseline(settings or Settings(), baseline)
         stack.enter_context(writing(path) if part is None else sharing(path))
