@@ -197,7 +197,7 @@ def test_a_url_of_nothing_known_is_refused(store):
 def test_no_bucket_is_made(tiny_suite, store, monkeypatch):
     """As an object store has it, whose names begin with a bucket's."""
     monkeypatch.setattr(fsspec.core, "url_to_fs", lambda url: (store, "misspelt/run"))
-    with pytest.raises(RunError, match="there is no 'misspelt'.*Make it first"):
+    with pytest.raises(RunError, match=r"there is no 'misspelt'.*Make it first"):
         kntrace.run(tiny_suite.study, tiny_suite.suite, "s3://misspelt/run")
 
 
