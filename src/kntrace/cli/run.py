@@ -41,7 +41,6 @@ from kntrace.cli.options import (
     Threads,
     Verify,
     how,
-    output,
 )
 from kntrace.cli.printing import bars, print_json, say, tell
 
