@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import shutil
+from contextlib import ExitStack
 
 import pytest
 from rich.console import Console
 
+from kntrace.archive import Computing
 from kntrace.cli.foreword import Foreword, duration
 from kntrace.cli.watching import watch_run
 from kntrace.errors import RunError
@@ -105,12 +107,18 @@ class TestWatch:
     def test_a_line_for_every_change_until_all_is_done(self, unfinished):
         folder, restore = unfinished
         console = Console(file=io.StringIO(), width=80)
-        steps = [restore[0], lambda: None, restore[1]]
-        watch_run(folder, 7.0, console=console, wait=lambda seconds: steps.pop(0)())
+        with ExitStack() as run:
+            steps = [
+                lambda: run.enter_context(Computing(folder, "run")).tell("step100 · dog", 0),
+                *(restore[0], lambda: None, restore[1]),
+            ]
+            watch_run(folder, 7.0, console=console, wait=lambda seconds: steps.pop(0)())
         first, second, third = self.lines(console)
-        assert first == "10 of 12 blocks, 2 of 3 checkpoints; step100: 2 of 4 words"
+        assert first == (
+            "10 of 12 blocks, 2 of 3 checkpoints; step100: 2 of 4 words; no processes at it"
+        )
         assert second.startswith("11 of 12 blocks, 2 of 3 checkpoints; step100: 3 of 4 words; ")
-        assert second.endswith(" left")
+        assert second.endswith(" left; 1 process at it")
         assert third == "12 of 12 blocks, all done"
         assert steps == []
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -15,13 +16,24 @@ from rich.table import Table
 from rich.text import Text
 
 import kntrace
-from kntrace.archive import Run
+from kntrace.archive import Run, Seen, read_computing
 from kntrace.cli.foreword import duration
 from kntrace.cli.printing import out
 
 __all__ = ["watch_run"]
 
 _BAR = 30
+_NAMED = 8
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one look at a run showed."""
+
+    done: int
+    total: int
+    detail: str
+    computing: Sequence[Seen]
 
 
 def watch_run(
@@ -33,7 +45,7 @@ def watch_run(
 ) -> None:
     """Count a run's blocks every so many seconds until all are there.
 
-    A terminal shows one line that changes; elsewhere a line is printed whenever a block was
+    A terminal shows a few lines that change; elsewhere a line is printed whenever a block was
     added. Ctrl-C is how one leaves before, and no failure.
 
     Raises
@@ -42,14 +54,17 @@ def watch_run(
         If `folder` is no run.
     """
     run = kntrace.open_run(folder)
-    start, at_start = time.monotonic(), -1
+    checkpoints, words = run.shape
+    start, first = time.monotonic(), -1
     with _shown(console) as show:
         try:
             while True:
                 missing = run.missing()
-                done = _total(run) - len(missing)
-                at_start = done if at_start < 0 else at_start
-                show(done, _total(run), _detail(run, missing, done - at_start, start))
+                done = checkpoints * words - len(missing)
+                first = done if first < 0 else first
+                detail = _detail(run, missing, done - first, time.monotonic() - start)
+                alive = [seen for seen in read_computing(run.path) if seen.alive]
+                show(_Look(done, checkpoints * words, detail, alive))
                 if not missing:
                     return
                 wait(every)
@@ -57,12 +72,7 @@ def watch_run(
             return
 
 
-def _total(run: Run) -> int:
-    checkpoints, words = run.shape
-    return checkpoints * words
-
-
-def _detail(run: Run, missing: list[tuple[int, int]], added: int, start: float) -> str:
+def _detail(run: Run, missing: list[tuple[int, int]], added: int, seconds: float) -> str:
     """Which checkpoint is in hand, and how long the rest would take at the pace seen so far."""
     if not missing:
         return "all done"
@@ -74,32 +84,40 @@ def _detail(run: Run, missing: list[tuple[int, int]], added: int, start: float) 
         f"{run.suite.checkpoints[place].label}: {words - lacking[place]} of {words} words"
     )
     if added:
-        left = len(missing) * (time.monotonic() - start) / added
-        said += f"; about {duration(left)} left"
+        said += f"; about {duration(len(missing) * seconds / added)} left"
     return said
 
 
-Show = Callable[[int, int, str], None]
-
-
 @contextmanager
-def _shown(console: Console) -> Iterator[Show]:
+def _shown(console: Console) -> Iterator[Callable[[_Look], None]]:
     if console.is_terminal:
-        with Live(console=console, auto_refresh=False, transient=False) as live:
-            yield lambda *state: live.update(_line(*state), refresh=True)
+        with Live(console=console, auto_refresh=False) as live:
+            yield lambda look: live.update(_lines(look), refresh=True)
         return
     last = -1
 
-    def print_changes(done: int, total: int, detail: str) -> None:
+    def print_changes(look: _Look) -> None:
         nonlocal last
-        if done != last:
-            console.print(f"{done} of {total} blocks, {detail}", markup=False, soft_wrap=True)
-        last = done
+        if look.done != last:
+            said = f"{look.done} of {look.total} blocks, {look.detail}{_who(look)}"
+            console.print(said, markup=False, soft_wrap=True)
+        last = look.done
 
     yield print_changes
 
 
-def _line(done: int, total: int, detail: str) -> Group:
+def _who(look: _Look) -> str:
+    if look.done == look.total:
+        return ""
+    count = len(look.computing)
+    return f"; {count or 'no'} process{'' if count == 1 else 'es'} at it"
+
+
+def _lines(look: _Look) -> Group:
     bar = Table.grid(padding=(0, 1))
-    bar.add_row(ProgressBar(total, done, width=_BAR), Text(f"{done} of {total} blocks"))
-    return Group(bar, Text(detail, overflow="ellipsis", no_wrap=True))
+    counted = Text(f"{look.done} of {look.total} blocks{_who(look)}")
+    bar.add_row(ProgressBar(look.total, look.done, width=_BAR), counted)
+    told = [look.detail, *(f"  {seen}" for seen in look.computing[:_NAMED])]
+    if len(look.computing) > _NAMED:
+        told.append(f"  and {len(look.computing) - _NAMED} more")
+    return Group(bar, *(Text(line, overflow="ellipsis", no_wrap=True) for line in told))
