@@ -8,6 +8,7 @@ thresholds, its error rates as measured, and its limits are part of it.
 
 from kntrace.verdict.account import account
 from kntrace.verdict.answer import Answer, Verdict, combine
+from kntrace.verdict.card import card_of as _card_of  # noqa: F401 - gives verdicts their looks
 from kntrace.verdict.evidence import (
     LIMITS,
     MEASURED,

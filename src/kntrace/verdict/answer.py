@@ -7,15 +7,14 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from kntrace.errors import AnalysisError
-from kntrace.notebook import Card, Shown
 
 __all__ = ["Answer", "Verdict", "combine"]
 
 Answer = Literal["yes", "no", "cannot tell"]
 
 
-@dataclass(frozen=True, repr=False)
-class Verdict(Shown):
+@dataclass(frozen=True)
+class Verdict:
     """An answer and the numbers it rests on.
 
     Attributes
@@ -71,20 +70,6 @@ class Verdict(Shown):
     def from_dict(cls, values: Mapping[str, Any]) -> Verdict:
         """Build a verdict from what `to_dict` gave; other entries are ignored."""
         return cls(**{field.name: values[field.name] for field in fields(cls)})
-
-    def _card(self) -> Card:
-        return Card(
-            f"Verdict: {self.answer}",
-            {
-                "p": self.p,
-                "adjusted AUC": self.adjusted_auc,
-                "90 % interval": f"{self.low:.3f} to {self.high:.3f}",
-                "leverage": self.leverage,
-                "time explained by groups": f"{self.time_share:.0%}",
-                "wording": self.wording,
-            },
-            notes=(self.reason,),
-        )
 
     def __str__(self) -> str:
         return (
