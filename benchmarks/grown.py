@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from cases import CASES, RECIPE, SETTINGS, Case
-from kntrace.analysis import Analysis, analyse_scores
+from kntrace.analysis import DEFAULT_DISTANCES, Analysis, analyse_scores
 from kntrace.attribution import Attribution, Engine
 from kntrace.grow.isolation import own_torch
 from kntrace.grow.pretrain import Pretraining
@@ -100,13 +100,20 @@ def grown(case: Case, seed: int, quick: Mapping[str, Any]) -> xr.Dataset:
     return training.scores()
 
 
+# All distances but those that are others on another scale; sliced is an estimate of w2.
+EVERY = (
+    *DEFAULT_DISTANCES,
+    *("w2", "emd_over_probability", "sliced", "jaccard", "cosine"),
+)
+
+
 def line(
     name: str, seed: int, folder: Path, quick: Mapping[str, Any], keep: bool
 ) -> dict[str, Any]:
     """Grow, score and analyse one suite; returns its line."""
     case, start, busy = CASES[name], time.perf_counter(), time.process_time()
     scores = grown(case, seed, quick)
-    found = analyse_scores(scores)
+    found = analyse_scores(scores, distances=EVERY)
     main, *others = found.verdicts
     overall = {main: numbers_of(found), **{other: alone(scores, other) for other in others}}
     if keep:
@@ -131,7 +138,7 @@ def line(
 def alone(scores: xr.Dataset, wording: str) -> dict[str, dict[str, float]]:
     """The numbers of every distance on the prompts of one wording."""
     own = np.flatnonzero(scores["wording"].values == wording)
-    return numbers_of(analyse_scores(scores.isel(prompt=own)))
+    return numbers_of(analyse_scores(scores.isel(prompt=own), distances=EVERY))
 
 
 def numbers_of(found: Analysis) -> dict[str, dict[str, float]]:

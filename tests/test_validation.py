@@ -63,6 +63,21 @@ def line(cases: Any, name: str, seed: int, p: float = 0.5, answer: str = "no") -
     }
 
 
+def test_further_distances_are_counted_where_they_were_recorded(rates, cases):
+    old = [line(cases, "flat", 100 + number) for number in range(3)]
+    assert "None of these 3 suites" in rates.further(old)
+    new = [line(cases, "structured", 100 + number, p=0.01) for number in range(2)]
+    for one in new:
+        numbers = one["overall"]["grouped"]["emd"]
+        one["overall"]["grouped"] |= {"jaccard": numbers, "w2 | hub": numbers}
+    text = rates.further([*old, *new])
+    assert "2 of the 5 suites" in text
+    assert "In no suite of: flat." in text
+    table = dict(row.strip("| ").split(" | ") for row in text.splitlines() if row[:1] == "|")
+    assert table["Jaccard"] == table["W2, word effects out"] == "2/2 [16, 100]"
+    assert table["Jaccard, curves regressed out"] == "–"
+
+
 @pytest.mark.parametrize(("hits", "of"), [(0, 72), (0, 71), (1, 18), (7, 7), (13, 40), (1, 1)])
 def test_intervals_are_exact(rates, hits, of):
     low, high = rates.Rate(hits, of).interval
@@ -308,6 +323,8 @@ def test_three_seeds_in_small(rates, tmp_path, monkeypatch, capsys):
     }
     for one in lines:
         assert set(one["overall"]) == set(one["verdicts"]) == {"grouped", "neutral"}
+        for test in (*rates.TESTS, *rates.FURTHER):
+            assert test.recorded(one)
         assert one["recipe"]["steps"] == 60
         means = np.load(tmp_path / "means" / f"{one['case']}-{one['seed']}.npz")
         assert means["grouped_scores"].shape == (3, 12, 2, 128)
