@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from kntrace.errors import AnalysisError
 from kntrace.figures.labels import number
@@ -38,11 +38,11 @@ _LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
     "weight": ("the weight", {"color": "#D55E00", "linewidth": 1.5, "marker": "o"}),
     "column": ("its whole column", {"color": "#0072B2", "marker": "s"}),
     "largest": (
-        "the matrix's largest weight",
+        "the largest weight",
         {"color": "#009E73", "linestyle": (0, (4, 1.5)), "marker": "^"},
     ),
     "random": (
-        "random weights of the matrix (mean)",
+        "random weights (mean)",
         {"color": INK, "linestyle": (0, (1, 1.2))},
     ),
 }
@@ -79,8 +79,9 @@ class SuperWeights:
         "ringed, the coordinate that comes nearest to the three criteria (massive in the "
         "residual stream, there to stay, from one weight). Right: that weight through training: "
         "its channel in the residual stream over the median (dotted: what is asked for), and "
-        "below, what the text's loss gains when it is set to zero, beside its whole column (the "
-        "neuron knocked out), the largest weight of the matrix and random ones. A large input or "
+        "below, by how much the text's loss rises when it is set to zero, beside its whole "
+        "column (the neuron knocked out), the matrix's largest weight and random ones. A large "
+        "input or "
         "output alone is no super weight, and where no curve rises above random there is none. "
         "The first checkpoint is the control of an untrained network."
     )
@@ -178,7 +179,12 @@ class SuperWeights:
             },
             "candidate": bool(last["candidate"]),
             "confirmed": bool(last["confirmed"]),
-            "needed": {"ratio": self.ratio, "persist": self.persist, "share": self.share},
+            "needed": {
+                "ratio": self.ratio,
+                "persist": self.persist,
+                "share": self.share,
+                "loss": self.loss,
+            },
             "first_seen": str(both["checkpoint"].iloc[0]) if len(both) else None,
             "seen_at": len(both),
             "candidates_anywhere": int((found["candidates"] > 0).sum()),
@@ -207,12 +213,13 @@ class SuperWeights:
             x = _places(table, axis)
             above.plot(x, table["ratio"], color=INK, marker="o", markersize=2.2)
             above.axhline(float(found.facts["needed"]["ratio"]), color=MUTED, linestyle=":")
-            above.set_yscale("log")
+            _logarithmic(above)
             above.set_ylabel("channel / median", labelpad=2)
             above.set_title(_named(found.facts), loc="left", pad=3, size=TEXT)
             for name, (_, look) in _LOSSES.items():
                 rise = table[f"loss_{name}"] - table["loss"]
                 below.plot(x, rise, **{"linewidth": 1.0, "markersize": 2.2, **look})
+            below.axhline(float(found.facts["needed"]["loss"]), color=MUTED, linestyle=":")
             below.set_ylabel("rise of the loss (nats)", labelpad=2)
             for ax in (above, below):
                 axis.apply(ax, PAGE * 0.4)
@@ -283,6 +290,17 @@ def _say(facts: dict[str, Any]) -> tuple[str, ...]:
     return tuple(said)
 
 
+def _logarithmic(ax: Axes) -> None:
+    """A logarithmic y axis with numbers that need no mathematics, which figures do not parse."""
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    # Within a few powers of ten, the twos and fives in between are written too.
+    between = (1.0, 2.0, 5.0) if high / low < 1e3 else (1.0,)
+    ax.yaxis.set_major_locator(LogLocator(subs=between))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value, 1)))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
 def _draw_layers(ax: Axes, found: Found) -> None:
     table = found.tables["layers"]
     last = table[table["checkpoint"] == found.facts["last_checkpoint"]]
@@ -292,11 +310,11 @@ def _draw_layers(ax: Axes, found: Found) -> None:
         ax.plot(x, values, color=colour, marker=marker, markersize=2.6, linewidth=0.8, label=name)
     ring = last[last["layer"] == found.facts["layer"]]
     ax.scatter(ring["layer"], ring["largest_output"], s=45, facecolor="none", edgecolor=INK)
-    ax.set_yscale("log")
+    _logarithmic(ax)
     ax.set_xlabel("layer", labelpad=2)
     ax.set_ylabel("largest absolute value", labelpad=2)
     ax.set_title(f"down-projections at {found.facts['last_checkpoint']}", loc="left", pad=3,
                  size=TEXT)  # fmt: skip
-    ax.legend(loc="upper left")
+    ax.legend(loc="best")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     tidy(ax, grid="y")
