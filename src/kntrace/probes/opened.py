@@ -13,12 +13,14 @@ import torch
 
 from kntrace.archive import Run
 from kntrace.attribution.encoding import Reader
-from kntrace.errors import ModelError
+from kntrace.documents import read_text
+from kntrace.errors import AnalysisError, ModelError
 from kntrace.models.feedforward import Stack, find_stack
 from kntrace.models.load import LoadedCheckpoint
 from kntrace.models.scored import checkpoints_of, load_scored
 from kntrace.models.tokens import Encoded
 from kntrace.probes.asking import Answers, ask, text_loss
+from kntrace.probes.firing import TextRead, corpus_of, read_corpus
 from kntrace.probes.read_out import ReadOut, read_out
 from kntrace.probes.spikes import spikes
 from kntrace.probes.surgery import Change, changed, value_vectors
@@ -274,3 +276,17 @@ class OpenedCheckpoint:
             moved = vectors + sign * vectors.norm(dim=1, keepdim=True) * step
             changes.append(Change(int(layer), columns[here], moved))
         return changed(self.stack, changes)
+
+    def firing(
+        self, corpus: str, length: int, tokens: int, share: float | None, seed: int
+    ) -> TextRead:
+        """See `kntrace.probes.firing`; `corpus` is a text file.
+
+        Raises
+        ------
+        AnalysisError
+            If it cannot be read, or is too short or too regular to judge from.
+        """
+        text = read_text(corpus, AnalysisError, what="a text file")
+        rows = corpus_of(self.tokenizer, text, length, tokens)
+        return read_corpus(self.model, self.stack, rows, share, seed)

@@ -26,6 +26,7 @@ from kntrace.views.base import Asked, Found, View, Weights
 from kntrace.views.edit import Edit
 from kntrace.views.erase import Erase
 from kntrace.views.files import computed, plain, read_view, where_kept, write_view
+from kntrace.views.firing import Firing
 from kntrace.views.predictivity import Predictivity
 from kntrace.views.read_out import ReadOut
 from kntrace.views.super_weights import SuperWeights
@@ -59,7 +60,7 @@ _KNOWN: tuple[View, ...] = (
 )
 VIEWS: dict[str, View] = {view.name: view for view in _KNOWN}
 """Every view of the arrays by name, in the order in which a reader should look at them."""
-_ASKING: tuple[View, ...] = (ReadOut(), SuperWeights(), Erase(), Edit())
+_ASKING: tuple[View, ...] = (ReadOut(), SuperWeights(), Erase(), Edit(), Firing())
 WEIGHT_VIEWS: dict[str, View] = {view.name: view for view in _ASKING}
 """Every view that needs the checkpoints' weights as well."""
 

@@ -1,0 +1,226 @@
+"""Firing: dead neurons, and neurons that fire at tokens, at sequences or at positions of a text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from kntrace.errors import AnalysisError
+from kntrace.figures.style import PAGE, TEXT, drawing, legend, new_figure, settle, tidy
+from kntrace.views.base import Asked, Found
+from kntrace.views.drawing import shade_unknown, step_axis
+from kntrace.views.lines import known_lines, line_table
+
+__all__ = ["Firing"]
+
+CLASSES: dict[str, tuple[str, str, str]] = {
+    "dead": ("never fire", "#6b6b6b", "o"),
+    "token": ("fire at 1 to 5 tokens", "#0072B2", "s"),
+    "trigram": ("fire at 1 to 50 sequences of three", "#009E73", "^"),
+    "positional": ("fire at positions", "#D55E00", "D"),
+}
+"""Kinds of neurons: how they are called and drawn."""
+
+
+@dataclass(frozen=True)
+class Firing:
+    """The view; see `kntrace.probes.firing`.
+
+    Attributes
+    ----------
+    corpus
+        A text file in UTF-8.
+    length
+        Tokens in a row; the model reads every row by itself.
+    tokens
+        How many of the text's tokens are read at most.
+    rule
+        When a neuron fires: `sign`, above zero; `relative`, above `share` of its own largest
+        activation in the text; `auto`, the first where no activation is ever below zero (ReLU),
+        else the second.
+    share
+        See `rule`.
+    """
+
+    corpus: str = ""
+    length: int = 64
+    tokens: int = 20_000
+    rule: Literal["auto", "sign", "relative"] = "auto"
+    share: float = 0.25
+    name: str = "firing"
+    title: str = "When neurons fire"
+    how_to_read: str = (
+        "Shares of all neurons that never fire in the text, that fire at a few tokens or "
+        "sequences of three tokens alone, or whose firing hangs on the position in the row "
+        "(more than 0.05 nats). Left through training, right by layer at the last checkpoint. "
+        "Dotted: the same when the places at which a neuron fires are dealt out anew, which is "
+        "chance; crosses: neurons that are positional in a text whose tokens are shuffled, where "
+        "no token tells the position. Where activations are smooth, firing is relative to a "
+        "neuron's own largest value, and the shares of detectors hang on that rule: compare "
+        "checkpoints under one rule, and with the first one, which is untrained, and not with "
+        "numbers of networks with ReLU."
+    )
+    needs: tuple[str, ...] = ("probability",)
+
+    def __post_init__(self) -> None:
+        if self.length < 4 or self.tokens < 1:
+            raise AnalysisError(
+                f"length = {self.length}, tokens = {self.tokens}",
+                expected="rows of 4 tokens or more, and 1 token or more",
+            )
+        if self.rule not in ("auto", "sign", "relative"):
+            raise AnalysisError(f"rule = {self.rule!r}", expected="auto, sign or relative")
+        if not 0 < self.share < 1:
+            raise AnalysisError(f"share = {self.share:g}", expected="above 0 and below 1")
+
+    def compute(self, asked: Asked) -> Found:
+        """Read the text at every checkpoint; tables `layers` (a row a layer) and `lines`."""
+        if not self.corpus:
+            raise AnalysisError(
+                "no text to read", expected="a file", fix="Give one with --set corpus=TEXT.txt."
+            )
+        rows: list[dict[str, Any]] = []
+        share = {"auto": None, "sign": 0.0, "relative": self.share}[self.rule]
+        used = ""
+        for place, opened in asked.opened("all"):
+            read = opened.firing(self.corpus, self.length, self.tokens, share, asked.seed)
+            if share is None:
+                # One rule for all checkpoints.
+                share = 0.0 if read.never_negative else self.share
+                read = opened.firing(self.corpus, self.length, self.tokens, share, asked.seed)
+            used = f"{read.rows} rows of {self.length} tokens, {read.types} different ones"
+            for layer, one in enumerate(read.layers):
+                rows.append(
+                    {
+                        "checkpoint": asked.view.checkpoints[place],
+                        "step": int(asked.scores["step"].values[place]),
+                        "layer": int(asked.scores["layer"].values[layer]),
+                        **_shares(one.text),
+                        **{f"{name}_chance": value for name, value in _shares(one.chance).items()
+                           if name in CLASSES},
+                        "positional_shuffled": float(one.shuffled.mean()),
+                    }
+                )  # fmt: skip
+        layers = pd.DataFrame(rows)
+        facts = _facts(layers) | {"text": used, "share": share, "corpus": self.corpus}
+        tables = {"layers": layers, "lines": line_table(asked, known_lines(asked))}
+        return Found(tables, facts, _say(facts))
+
+    def prepare(self, found: Found) -> Found:
+        """Return it as it is."""
+        return found
+
+    def draw(self, found: Found) -> Figure:
+        """Draw the shares through training, and by layer at the last checkpoint."""
+        with drawing():
+            figure = new_figure(PAGE, 72, spaced=True)
+            grid = figure.add_gridspec(2, 2, height_ratios=[9, 58])
+            head = figure.add_subplot(grid[0, :])
+            head.set_axis_off()
+            legend(head, _handles(), (0.0, 0.0), columns=3)
+            layers = found.main
+            left, right = (figure.add_subplot(grid[1, column]) for column in (0, 1))
+            axis = step_axis(found.tables["lines"])
+            place = dict(zip(axis.labels, axis.places, strict=True))
+            whole = layers.groupby("checkpoint", sort=False).mean(numeric_only=True)
+            _draw(left, np.array([place[str(label)] for label in whole.index]), whole)
+            axis.apply(left, PAGE * 0.4)
+            shade_unknown(left, found.tables["lines"], axis)
+            left.set_title("all layers, through training", loc="left", pad=3, size=TEXT)
+            last = layers[layers["checkpoint"] == found.facts["last_checkpoint"]]
+            _draw(right, last["layer"].to_numpy(dtype=np.float64), last)
+            right.set_xlabel("layer", labelpad=2)
+            right.set_xticks(sorted(last["layer"])[:: max(1, len(last) // 12)])
+            right.set_title(f"by layer at {found.facts['last_checkpoint']}", loc="left", pad=3,
+                            size=TEXT)  # fmt: skip
+            for ax in (left, right):
+                ax.set_ylabel("share of neurons", labelpad=2)
+                ax.set_ylim(-0.02, 1.02)
+                tidy(ax, grid="y")
+            return settle(figure)
+
+    def describe(self, found: Found) -> str:
+        """The sentences that say what was found."""
+        return " ".join(found.text)
+
+
+def _shares(one: Any) -> dict[str, float]:
+    """Shares of a layer's neurons of each kind, and how often and at how much they fire."""
+    alive = one.frequency > 0
+    return {
+        "dead": float((~alive).mean()),
+        "token": float(one.token.mean()),
+        "trigram": float(one.trigram.mean()),
+        "positional": float(one.positional.mean()),
+        "frequency": float(one.frequency[alive].mean()) if alive.any() else float("nan"),
+        "cover": float(np.median(one.cover[alive])) if alive.any() else float("nan"),
+    }
+
+
+def _facts(layers: pd.DataFrame) -> dict[str, Any]:
+    names = list(dict.fromkeys(layers["checkpoint"]))
+    facts: dict[str, Any] = {
+        "first_checkpoint": str(names[0]),
+        "last_checkpoint": str(names[-1]),
+        "checkpoints": len(names),
+    }
+    for when, label in (("first", names[0]), ("last", names[-1])):
+        here = layers[layers["checkpoint"] == label].mean(numeric_only=True)
+        for name in CLASSES:
+            facts[f"{name}_{when}"] = float(here[name])
+            facts[f"{name}_chance_{when}"] = float(here[f"{name}_chance"])
+        for name in ("positional_shuffled", "frequency", "cover"):
+            facts[f"{name}_{when}"] = float(here[name])
+    return facts
+
+
+def _say(facts: dict[str, Any]) -> tuple[str, ...]:
+    rule = (
+        "where its activation is above zero"
+        if not facts["share"]
+        else f"where its activation is above {facts['share']:g} of its largest in the text"
+    )
+
+    def kinds(when: str) -> str:
+        return ", ".join(
+            f"{name} {facts[f'{kind}_{when}']:.1%} (by chance {facts[f'{kind}_chance_{when}']:.1%})"
+            for kind, (name, _, _) in CLASSES.items()
+            if kind != "dead"
+        )
+
+    return (
+        f"Over {facts['text']}; a neuron fires {rule}. At {facts['last_checkpoint']} "
+        f"{facts['dead_last']:.1%} of the neurons never fire; {kinds('last')}. In shuffled text "
+        f"{facts['positional_shuffled_last']:.1%} are positional.",
+        f"At {facts['first_checkpoint']} {facts['dead_first']:.1%} never fire; {kinds('first')}; "
+        f"in shuffled text {facts['positional_shuffled_first']:.1%} are positional.",
+        f"Alive ones fire at {facts['frequency_last']:.1%} of the tokens at "
+        f"{facts['last_checkpoint']} ({facts['frequency_first']:.1%} at "
+        f"{facts['first_checkpoint']}).",
+    )
+
+
+def _handles() -> list[Line2D]:
+    shown = [
+        Line2D([], [], color=colour, marker=marker, markersize=2.5, label=name)
+        for name, colour, marker in CLASSES.values()
+    ]
+    chance = Line2D([], [], color="#6b6b6b", linestyle=":", label="the same by chance")
+    crosses = Line2D([], [], color="#D55E00", marker="x", linestyle="", markersize=3,
+                     label="positional in shuffled text")  # fmt: skip
+    return [*shown, chance, crosses]
+
+
+def _draw(ax: Axes, x: Any, table: pd.DataFrame) -> None:
+    for kind, (_, colour, marker) in CLASSES.items():
+        ax.plot(x, table[kind], color=colour, marker=marker, markersize=2.4, linewidth=1.0)
+        if kind != "dead":
+            ax.plot(x, table[f"{kind}_chance"], color=colour, linestyle=":", linewidth=0.9)
+    ax.plot(x, table["positional_shuffled"], color="#D55E00", marker="x", linestyle="",
+            markersize=3)  # fmt: skip
