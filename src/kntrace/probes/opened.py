@@ -96,10 +96,15 @@ class Weights:
 class OpenedCheckpoint:
     """One checkpoint in memory, as views ask it: arrays in, arrays out."""
 
-    def __init__(self, run: Run, loaded: LoadedCheckpoint) -> None:
+    def __init__(
+        self,
+        run: Run,
+        loaded: LoadedCheckpoint,
+        prompts: dict[str, list[list[Encoded]]] | None = None,
+    ) -> None:
         self._run = run
         self.model, self.tokenizer = loaded.model, loaded.tokenizer
-        self._prompts: dict[str, list[list[Encoded]]] = {}
+        self._prompts = {} if prompts is None else prompts
 
     @cached_property
     def stack(self) -> Stack:

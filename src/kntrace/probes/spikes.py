@@ -24,7 +24,8 @@ __all__ = ["COLUMNS", "spikes"]
 
 COLUMNS = (
     *("layer", "row", "column", "weight", "weight_rank", "input", "output"),
-    *("largest_input", "largest_output", "ratio", "of_largest", "persists", "share", "prompts"),
+    *("largest_input", "largest_output", "ratio", "of_largest", "of_peak", "persists", "share"),
+    "prompts",
 )
 
 
@@ -61,7 +62,9 @@ def spikes(
         those prompts of `input` (the neuron's activation) and `output` (what is written);
         `largest_input` and `largest_output` in the layer; `ratio`, the channel's absolute value
         in the stream after the layer over the median of all channels and tokens there;
-        `of_largest`, over the largest; `persists`, the share of later layers, the last
+        `of_largest`, over the largest; `of_peak`, what this layer writes over the channel's
+        largest value from here on (small where a later layer makes the spike); `persists`, the
+        share of later layers, the last one
         excepted, in which the channel has at least half of its largest value from here on;
         `share`, the part of the written value that is this one weight's (of the sum of absolute
         parts). `prompts` is the share of prompts with this coordinate.
@@ -127,6 +130,7 @@ def _largest(
         "largest_output": float(size.max()),
         "ratio": float(stream[token, row]) / middle if middle > 0 else float("inf"),
         "of_largest": float(stream[token, row] / stream.max()),
+        "of_peak": float(size[token, row] / later.max()) if float(later.max()) else 0.0,
         # Nothing persists where no layer is left to persist in.
         "persists": float((later[1:] >= later.max() / 2).double().mean())
         if len(later) > 1

@@ -107,13 +107,13 @@ class SuperWeights:
         for place, opened in asked.opened("all", backwards=True):
             table = opened.spikes(asked.view.name)
             table.insert(0, "checkpoint", asked.view.checkpoints[place])
-            table["nearness"] = self._nearness(table)
+            table["nearness"] = self.nearness(table)
             layers.append(table)
             best = table.loc[table["nearness"].idxmax()]
             if followed is None:
                 followed = _coordinate(best)
             there = opened.spikes(asked.view.name, followed)
-            there["nearness"] = self._nearness(there)
+            there["nearness"] = self.nearness(there)
             losses = opened.losses_without(asked.view.name, followed, self.draws, asked.seed)
             rows.append(
                 {
@@ -143,11 +143,12 @@ class SuperWeights:
         facts = self._facts(found)
         return Found(tables, facts, _say(facts))
 
-    def _nearness(self, table: pd.DataFrame) -> pd.Series[float]:
-        """The least of the three criteria, each over what is asked for; 1 and more: all are met."""
+    def nearness(self, table: pd.DataFrame) -> pd.Series[float]:
+        """The least of the criteria, each over what is asked for; 1 and more: all are met."""
         parts = {
             "ratio": table["ratio"] / self.ratio,
             "of_largest": table["of_largest"] / _OF_LARGEST,
+            "of_peak": table["of_peak"] / _OF_PEAK,
             "persists": table["persists"] / self.persist,
             "share": table["share"] / self.share,
         }
@@ -232,8 +233,9 @@ class SuperWeights:
         return " ".join(found.text)
 
 
-# As large as this share of the largest value in the stream, and the same in so many prompts.
-_OF_LARGEST, _PROMPTS = 0.1, 0.5
+# As large as this share of the largest value in the stream; written by the layer itself to this
+# share of its later height; and the same coordinate in so many prompts.
+_OF_LARGEST, _OF_PEAK, _PROMPTS = 0.1, 0.5, 0.5
 
 
 def _coordinate(row: pd.Series[Any]) -> tuple[int, int, int]:
