@@ -91,6 +91,8 @@ class TestHelp:
         (["run", "STUDY", "SUITE", "--out", "r", "--dtype", "flaot64"], "float64"),
         (["check", "STUDY", "--preset", "publiccode"], "public-code"),
         (["view", "RUN", "turnovr"], "turnover"),
+        (["view", "RUN", "turnover", "--set", "pivto=0"], "pivot"),
+        (["status", "RUM"], "RUN"),
         (["ablate", "RUN", "--methods", "zreo"], "zero"),
         (["ablate", "RUN", "--positions", "lst"], "last"),
         (["export", "RUN", "--format", "parket"], "parquet"),
@@ -102,6 +104,7 @@ def test_a_misspelt_name_is_answered_with_the_nearest(
     arguments, near, run, tiny_suite, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "RUN").mkdir()
     places = {"STUDY": tiny_suite.study_file, "SUITE": tiny_suite.folder, "RUN": run}
     done = kn(*(places.get(part, part) for part in arguments), expect=2)
     assert done.stdout == ""

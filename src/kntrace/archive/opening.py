@@ -13,6 +13,7 @@ from kntrace.archive.provenance import write_record
 from kntrace.archive.runs import Run
 from kntrace.archive.sessions import clear_killed
 from kntrace.archive.variables import COORDINATES
+from kntrace.documents import nearest_path
 from kntrace.errors import RunError
 from kntrace.settings import Settings
 from kntrace.study import Study
@@ -135,7 +136,9 @@ def resume_run(
 
 def _refuse_no_run(path: Path) -> None:
     if not path.exists():
-        raise RunError("no such folder", where=path, expected="a run folder")
+        raise RunError(
+            "no such folder", where=path, expected="a run folder", fix=nearest_path(path)
+        )
     if path.is_dir() and (path / folder.SCORES).is_dir():
         return
     if (path / folder.BEGUN).is_dir():

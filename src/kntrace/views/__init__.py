@@ -19,6 +19,7 @@ from kntrace.archive import Run
 from kntrace.archive.folder import write_failure
 from kntrace.errors import AnalysisError, SettingsError
 from kntrace.figures import known_formats, render
+from kntrace.nearest import nearest
 from kntrace.progress import Progress, silent
 from kntrace.views.acquisition import Acquisition
 from kntrace.views.agreement import Agreement
@@ -103,6 +104,7 @@ def find_views(names: Iterable[str], options: Mapping[str, str] | None = None) -
             raise SettingsError(
                 f"no option {name!r} of {', '.join(wanted)}",
                 expected=f"one of {', '.join(there)}" if there else "none: they have no options",
+                fix=nearest(name, there),
             )
         views = [_with(view, name, text) if view in having else view for view in views]
     return views
