@@ -22,6 +22,7 @@ from kntrace.notebook import Card, Shown
 from kntrace.progress import Bars
 from kntrace.study import load_study
 from kntrace.sweep import status
+from kntrace.sweep.estimate import Estimate, Kind, Trial
 from kntrace.views import compute_views, find_views
 
 EVIL = "<script>alert('x')</script>&"
@@ -65,6 +66,8 @@ def results(tiny_suite, tmp_path_factory):
     found = analyse(run, permutations=19)
     view = compute_views(run, find_views(["acquisition"]), formats=())["acquisition"]
     effects = kntrace.ablate(run, doses=[2], methods=["zero"], partners=1, draws=1, singles=3)
+    trial = Trial("step0", EVIL, 1, "cpu", 1, 1.0, 2.0, 3, 4, 5.0)
+    kinds = (Kind(EVIL, 1, 2.5, 10**9, "measured"),)
     finding = Finding("repeated", "error", ("step0",), f"the weights of {EVIL}")
     return {
         "study": study, "suite": replace(suite, name=EVIL), "run": run, "analysis": found,
@@ -72,12 +75,13 @@ def results(tiny_suite, tmp_path_factory):
         "overlap": found.overlap, "early": found.early, "times": found.times,
         "noise": found.prompt_noise, "view": view, "effects": effects, "status": status(run),
         "checked": check_study(study), "audit": Audit(1, 2, 3, 4.0, False, (finding,)),
+        "estimate": Estimate(3, 4, 7, 12, 12, 10**6, 0, trial, kinds),
     }  # fmt: skip
 
 
 NAMES = (
     *("study", "suite", "run", "analysis", "contrast", "verdict", "overlap", "early", "times"),
-    *("noise", "view", "effects", "status", "checked", "audit"),
+    *("noise", "view", "effects", "status", "checked", "audit", "estimate"),
 )
 
 
@@ -97,7 +101,17 @@ def test_what_a_stranger_wrote_is_text(results):
     """Not as a tag, and yet there to be read."""
     shown = {name: results[name]._repr_html_() for name in NAMES}
     assert not any("<script" in text for text in shown.values())
-    for name in ("study", "suite", "run", "contrast", "verdict", "overlap", "times", "audit"):
+    for name in (
+        "study",
+        "suite",
+        "run",
+        "contrast",
+        "verdict",
+        "overlap",
+        "times",
+        "audit",
+        "estimate",
+    ):
         assert EVIL in "".join(Page(shown[name]).seen), name
 
 

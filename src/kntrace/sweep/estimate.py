@@ -19,6 +19,7 @@ from kntrace.archive.chunks import block_chunks
 from kntrace.archive.folder import SCORES
 from kntrace.archive.identity import refuse_changes
 from kntrace.errors import SettingsError
+from kntrace.notebook import Card, Shown
 from kntrace.progress import Progress, silent
 from kntrace.settings import Settings
 from kntrace.study import Study
@@ -96,8 +97,8 @@ class Kind:
     how: str
 
 
-@dataclass(frozen=True)
-class Estimate:
+@dataclass(frozen=True, repr=False)
+class Estimate(Shown):
     """What a run would take.
 
     Attributes
@@ -129,6 +130,14 @@ class Estimate:
     def to_dict(self) -> dict[str, Any]:
         """Everything here as what JSON can express."""
         return asdict(self)
+
+    def _card(self) -> Card:
+        facts: dict[str, object] = {"blocks": self.total, "still to do": self.missing}
+        facts["archive"] = size_in_words(self.archive)
+        for one in self.kinds:
+            memory = size_in_words(one.memory)
+            facts[one.name] = f"{_in_hours(one.hours)}, {memory} of memory; {one.how}"
+        return Card("What the run would take", facts)
 
     def __str__(self) -> str:
         trial = self.trial
