@@ -273,7 +273,7 @@ def large(made: tuple[Path, Analysis], tmp_path_factory: pytest.TempPathFactory)
     path = tmp_path_factory.mktemp("large") / "report.html"
     start = source.index(">", source.index('<script type="application/json"')) + 1
     path.write_text(source[:start] + findings + source[source.index("</script>", start) :])
-    assert len(findings) < 3_000_000
+    assert len(findings) < 2_000_000
     return path
 
 

@@ -32,8 +32,8 @@ __all__ = ["explorer"]
 # the others follow as they come.
 _FIRST = ("identity", "identity | probability_curve", "emd", "emd | probability_curve")
 # What the arrays of a kind may take at most, in bytes: more maps, or more neurons of every
-# word, are left out. 500 words take 0.5 MB a map.
-_MAPS, _FORMATION, _LAYERS = 3_000_000, 600_000, 1_500_000
+# word, are left out. 500 words take 0.5 MB a map: the two first, each as it is and corrected.
+_MAPS, _FORMATION, _LAYERS = 2_000_000, 600_000, 1_500_000
 _FEWEST, _MOST = 3, 30
 # Colours follow the logarithm where the bulk of the distances spans more than this factor.
 _WIDE, _BULK = 8.0, (0.05, 0.95)
