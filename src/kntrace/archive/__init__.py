@@ -7,7 +7,7 @@ from kntrace.archive.audited import audit_run, read_prints, write_print
 from kntrace.archive.convergence import Convergence, convergence
 from kntrace.archive.identity import shortlist
 from kntrace.archive.labelled import load_array, save_array
-from kntrace.archive.locks import changing, sharing, writing
+from kntrace.archive.locks import changing, holder, sharing, writing
 from kntrace.archive.mirror import mirrored
 from kntrace.archive.opening import create_run, open_run, resume_run
 from kntrace.archive.provenance import Session, source_config, source_state
@@ -32,6 +32,7 @@ __all__ = [
     "clear_killed",
     "convergence",
     "create_run",
+    "holder",
     "load_array",
     "mirrored",
     "open_run",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -85,6 +86,14 @@ def run_sweep(
             "machines that share the folder.",
         ),
     ] = None,
+    scheduler: Annotated[
+        str | None,
+        how(metavar="ADDRESS", help="A Dask scheduler, such as tcp://host:8786, to compute with."),
+    ] = None,
+    slurm: Annotated[
+        Path | None,
+        how(metavar="FILE", help="Ask Slurm for jobs that compute, by the options in this file."),
+    ] = None,
     verify: Verify = True,
     sync: Annotated[
         bool, how("--sync", help="Force each block to the disk, against loss of power.")
@@ -103,7 +112,9 @@ def run_sweep(
 
     asked = asked_for(context)
     tell(announce(asked.study, asked.suite, folder))
+    elsewhere = scheduler is not None or slurm is not None
     with bars(quiet) as progress:
+        foreword = Foreword(progress, folder, len(asked.study.words), tell, processes=workers)
         finished = kntrace.run(
             asked.study,
             asked.suite,
@@ -115,7 +126,9 @@ def run_sweep(
             memory=None if memory is None else int(memory * 2**30),
             workers=workers,
             shard=shard,
-            progress=Foreword(progress, folder, len(asked.study.words), tell, processes=workers),
+            scheduler=scheduler,
+            slurm=slurm,
+            progress=progress if elsewhere else foreword,
             verify=verify,
             evict=evict,
             allow_bin=allow_bin,

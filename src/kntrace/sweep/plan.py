@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -12,7 +12,7 @@ from kntrace.errors import SettingsError
 from kntrace.progress import Progress
 from kntrace.suite import Checkpoint
 
-__all__ = ["Plan", "Shard", "plan_blocks"]
+__all__ = ["Plan", "Shard", "parts_of", "plan_blocks"]
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,22 @@ def plan_blocks(
         total,
         tuple(opened.describe(*pair) for pair in damaged if pair[0] in own),
     )
+
+
+def parts_of(
+    blocks: Mapping[int, Sequence[int]], workers: int
+) -> Iterator[tuple[int, Sequence[int]]]:
+    """Cut the work into tasks, words of one checkpoint each, for so many workers.
+
+    A checkpoint is one task unless there are more workers than checkpoints. The parts of one
+    come far from each other, so that they come to different workers.
+    """
+    parts = -(-workers // max(len(blocks), 1))
+    for part in range(parts):
+        for place, words in blocks.items():
+            chosen = words[part::parts]
+            if chosen or not part:
+                yield place, chosen
 
 
 def _suspects(opened: Run, checkpoints: Sequence[Checkpoint]) -> list[int]:

@@ -47,12 +47,14 @@ class Tally:
         self._path = path
         self._settings = settings
         self._report = report
+        self._shown = 0
         session.damaged = list(plan.damaged)
         self.at("")
 
-    def at(self, says: str) -> None:
-        """Show what is in hand."""
-        self._report("sweep", self.count, self.total, says)
+    def at(self, says: str, ahead: int = 0) -> None:
+        """Show what is in hand; `ahead` blocks are done that were not counted yet."""
+        self._shown = max(self._shown, min(self.count + ahead, self.total))
+        self._report("sweep", self._shown, self.total, says)
 
     def ready(self, run: Run | None, threads: int, seconds: float) -> None:
         """A checkpoint was loaded; there is a run from now on."""

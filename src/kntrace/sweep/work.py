@@ -22,10 +22,12 @@ from kntrace.study import Study
 from kntrace.suite import Suite
 from kntrace.sweep.admission import Job
 from kntrace.sweep.baselines import given_baseline
-from kntrace.sweep.fetching import Access, Fetching, fetching
+from kntrace.sweep.cluster import Cluster
+from kntrace.sweep.fetching import Access, Fetching, agreed_commits, fetching
 from kntrace.sweep.plan import Plan, Shard, plan_blocks
 from kntrace.sweep.processes import Workers, threads_for
 from kntrace.sweep.scoring import score
+from kntrace.sweep.slurm import read_slurm, start_slurm
 from kntrace.sweep.tally import Tally
 from kntrace.threads import torch_threads
 
@@ -43,6 +45,8 @@ def run(
     threads: int | None = None,
     workers: int = 1,
     shard: str | None = None,
+    scheduler: str | None = None,
+    slurm: str | Path | None = None,
     progress: Progress | None = None,
     verify: bool = True,
     evict: bool = False,
@@ -84,6 +88,11 @@ def run(
         Only the checkpoints of one of several equal parts, `2/8` being the second of eight.
         All parts may be computed at once, on any machines that see the folder; any may be given
         again, and a run without it does whatever still lacks.
+    scheduler
+        Address of a Dask scheduler (`tcp://host:8786`) whose workers compute; they have to see
+        the folder of the run, the checkpoints, and this version of kntrace.
+    slurm
+        A file of options with which Slurm is asked for jobs that compute.
     progress
         Told how far the work has come, in the stages `verify` (blocks read) and `sweep`
         (blocks done, those of former sessions included); by default a bar.
@@ -144,6 +153,8 @@ def run(
             "for another",
         )
     part = _read_shard(shard, suite, evict=evict)
+    machine = _Machine(device, threads, workers, scheduler, slurm)
+    machine.check(shard=part is not None, evict=evict)
     access = Access(evict, allow_bin, pin, tell or (lambda _: None))
     with ExitStack() as stack:
         path = stack.enter_context(mirrored(out, tell))
@@ -162,7 +173,7 @@ def run(
             sync=sync,
             memory=memory,
         )
-        sweep = _Sweep(job, opened, _Machine(device, threads, workers), part, access, report)
+        sweep = _Sweep(job, opened, machine, part, access, report)
         return sweep.finish(verify)
 
 
@@ -191,6 +202,37 @@ class _Machine:
     device: str
     threads: int | None
     workers: int
+    scheduler: str | None = None
+    slurm: str | Path | None = None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether others compute, on machines that need not be this one."""
+        return self.scheduler is not None or self.slurm is not None
+
+    def check(self, *, shard: bool, evict: bool) -> None:
+        """Raise `SettingsError` if these cannot go together."""
+        others = {
+            "a scheduler": self.scheduler is not None,
+            "slurm": self.slurm is not None,
+            "workers": self.workers > 1,
+            "a shard": shard,
+            "evict": evict,
+        }
+        given = [name for name, is_given in others.items() if is_given]
+        if self.elsewhere and len(given) > 1:
+            raise SettingsError(
+                f"{' and '.join(given)}",
+                expected="one of them: a scheduler deals the checkpoints out itself, to workers "
+                "that have caches of their own",
+            )
+
+    def cluster(self) -> Cluster:
+        """Who computes elsewhere."""
+        if self.slurm is None:
+            return Cluster(self.scheduler)
+        options = read_slurm(self.slurm)
+        return Cluster(started=lambda stack: start_slurm(options, stack))
 
 
 class _Sweep:
@@ -250,6 +292,9 @@ class _Sweep:
         )
 
     def _compute(self, plan: Plan, tally: Tally) -> None:
+        if self.machine.elsewhere and plan.blocks:
+            self._compute_elsewhere(plan, tally)
+            return
         workers = min(self.machine.workers, max(sum(map(len, plan.blocks.values())), 1))
         threads = threads_for(workers, self.machine.threads)
         with ExitStack() as stack:
@@ -277,6 +322,22 @@ class _Sweep:
             else:
                 stack.enter_context(torch_threads(threads))
                 self._compute_here(job, plan, fetched, tally)
+
+    def _compute_elsewhere(self, plan: Plan, tally: Tally) -> None:
+        job, machine = self.job, self.machine
+        record = {} if self.opened is None else self.opened.provenance
+        commits = agreed_commits(job.path, job.suite.checkpoints, record, pin=self.access.pin)
+        with machine.cluster() as cluster:
+            cluster.score(
+                replace(job, commits=commits),
+                plan.blocks,
+                tally,
+                device=machine.device,
+                threads=machine.threads,
+            )
+        # No task is left that could be writing; a worker that was killed may have left something.
+        remove_leftovers(job.path)
+        clear_killed(job.path)
 
     def _compute_here(self, job: Job, plan: Plan, fetched: Fetching, tally: Tally) -> None:
         device = self.machine.device
