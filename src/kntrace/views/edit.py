@@ -156,7 +156,7 @@ class Edit:
             table = found.main
             last = table[table["checkpoint"] == found.facts["last_checkpoint"]]
             panels = {
-                "share of words": ("success", "forgotten"),
+                "share of prompts": ("success", "forgotten"),
                 "change of log-odds": ("log_odds", "log_odds_old"),
                 "rise of log-perplexity (nats)": ("same_group", "other_groups"),
             }

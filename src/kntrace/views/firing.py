@@ -19,6 +19,9 @@ from kntrace.views.lines import known_lines, line_table
 
 __all__ = ["Firing"]
 
+# Shares under this are drawn as small as they are.
+_LEAST = 0.05
+
 CLASSES: dict[str, tuple[str, str, str]] = {
     "dead": ("never fire", "#6b6b6b", "o"),
     "token": ("fire at 1 to 5 tokens", "#0072B2", "s"),
@@ -126,6 +129,8 @@ class Firing:
             legend(head, _handles(), (0.0, 0.0), columns=3)
             layers = found.main
             left, right = (figure.add_subplot(grid[1, column]) for column in (0, 1))
+            drawn = [name for name in layers if str(name).split("_")[0] in CLASSES]
+            top = max(float(layers[drawn].to_numpy().max()), _LEAST)
             axis = step_axis(found.tables["lines"])
             place = dict(zip(axis.labels, axis.places, strict=True))
             whole = layers.groupby("checkpoint", sort=False).mean(numeric_only=True)
@@ -141,7 +146,7 @@ class Firing:
                             size=TEXT)  # fmt: skip
             for ax in (left, right):
                 ax.set_ylabel("share of neurons", labelpad=2)
-                ax.set_ylim(-0.02, 1.02)
+                ax.set_ylim(-0.03 * top, 1.03 * top)
                 tidy(ax, grid="y")
             return settle(figure)
 
