@@ -7,14 +7,14 @@ of a run come from the same inputs is the business of `admission`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from numpy.typing import ArrayLike
 
 from kntrace.archive import Run, Session, clear_killed, mirrored, resume_run, sharing, writing
-from kntrace.archive.folder import remove_leftovers
+from kntrace.archive.folder import CHANGING, remove_leftovers
 from kntrace.errors import SettingsError, SuiteError
 from kntrace.progress import Bars, Progress
 from kntrace.settings import Settings
@@ -301,9 +301,7 @@ class _Sweep:
             processes = None
             if workers > 1:
                 if self.shard is None:
-                    # A worker that was killed may have left half of a file.
-                    stack.callback(clear_killed, self.job.path)
-                    stack.callback(remove_leftovers, self.job.path)
+                    stack.callback(self._tidy)
                 processes = Workers(workers, self.machine.device, threads, self.shard)
                 stack.enter_context(processes)
             fetched = stack.enter_context(
@@ -323,6 +321,13 @@ class _Sweep:
                 stack.enter_context(torch_threads(threads))
                 self._compute_here(job, plan, fetched, tally)
 
+    def _tidy(self) -> None:
+        """Remove what killed workers left, once none is there that could be writing."""
+        remove_leftovers(self.job.path)
+        clear_killed(self.job.path)
+        with suppress(OSError):
+            (self.job.path / CHANGING).unlink()
+
     def _compute_elsewhere(self, plan: Plan, tally: Tally) -> None:
         job, machine = self.job, self.machine
         record = {} if self.opened is None else self.opened.provenance
@@ -335,9 +340,7 @@ class _Sweep:
                 device=machine.device,
                 threads=machine.threads,
             )
-        # No task is left that could be writing; a worker that was killed may have left something.
-        remove_leftovers(job.path)
-        clear_killed(job.path)
+        self._tidy()
 
     def _compute_here(self, job: Job, plan: Plan, fetched: Fetching, tally: Tally) -> None:
         device = self.machine.device
