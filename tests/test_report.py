@@ -10,6 +10,8 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -169,9 +171,12 @@ def test_every_figure_is_inside_and_described(page: Page, analysis: Analysis) ->
     images = page.all("img")
     assert len(images) == len(FIGURES)
     for image in images:
-        kind, data = (image["src"] or "").split(";base64,")
-        begin = base64.b64decode(data)[:60]
-        assert begin.startswith(b"<?xml" if kind == "data:image/svg+xml" else b"\x89PNG")
+        kind, data = (image["src"] or "").split(",", 1)
+        if kind == "data:image/svg+xml":
+            ElementTree.fromstring(unquote(data))
+        else:
+            assert kind == "data:image/png;base64"
+            assert base64.b64decode(data).startswith(b"\x89PNG")
         assert len(image["alt"] or "") > 60
         assert int(image["width"] or 0) > 100
     alts = {image["alt"] for image in images}
