@@ -18,7 +18,7 @@ from scipy.spatial.distance import squareform
 from kntrace.analysis import Analysis
 from kntrace.figures.distances import draw_distances
 from kntrace.figures.labels import number, per_cent
-from kntrace.figures.matrix import in_group_order
+from kntrace.figures.matrix import MANY, in_group_order
 from kntrace.figures.style import INK, drawing
 
 __all__ = ["ClusterMap"]
@@ -159,7 +159,8 @@ def _draw_tree(ax: Axes, table: xr.Dataset) -> None:
             ]
         )
     style: dict[str, Any] = {"colors": INK, "linewidths": 0.5 if words <= 100 else 0.25}
-    ax.add_collection(LineCollection(lines, capstyle="projecting", **style))
+    tree = LineCollection(lines, capstyle="projecting", rasterized=words > MANY, **style)
+    ax.add_collection(tree)
     most = float(height.max()) or 1.0
     ax.set_xlim(0, most * 1.04)
     ax.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))

@@ -16,7 +16,7 @@ from matplotlib.ticker import PercentFormatter
 
 from kntrace.analysis import Analysis
 from kntrace.figures.labels import number, per_cent
-from kntrace.figures.matrix import Frame, colour_map, in_group_order
+from kntrace.figures.matrix import MANY, Frame, colour_map, in_group_order
 from kntrace.figures.style import INK, MUTED, drawing, group_looks, legend
 
 __all__ = ["ContrastMap"]
@@ -193,6 +193,8 @@ def _draw_shares(frame: Frame, table: xr.Dataset) -> None:
         color=[looks[group].colour for group in groups],
         alpha=0.45,
         linewidth=0,
+        # So many bars are lighter as a picture, in drawings too.
+        rasterized=len(groups) > MANY,
     )
     values = {
         str(group): (share, chance)

@@ -28,10 +28,12 @@ from kntrace.figures.labels import LINE, fitted, longest, number, spread, width_
 from kntrace.figures.sizes import size_now
 from kntrace.figures.style import INK, MUTED, SMALL, TEXT, Look, group_looks, new_figure, tidy
 
-__all__ = ["MASKED", "Block", "Frame", "blocks_of", "colour_map", "in_group_order"]
+__all__ = ["MANY", "MASKED", "Block", "Frame", "blocks_of", "colour_map", "in_group_order"]
 
 # Cells without a value: a word and itself, or a row without a threshold.
 MASKED = "#c9c9c9"
+# Of more words than this the marks beside the map are drawn as a picture, in svg and pdf too.
+MANY = 200
 
 _EDGE, _GAP = 1.5, 1.2
 _BRACKET = 2.4

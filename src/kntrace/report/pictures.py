@@ -19,6 +19,8 @@ __all__ = ["Picture", "picture", "shrunk"]
 _PIXELS_PER_INCH = 155
 # A drawing up to this size is taken even if a picture were smaller, since it stays sharp.
 _LIGHT = 80_000
+# A picture above this size, which is one of hundreds of words, has a quarter of the colours.
+_HEAVY = 150_000
 
 # Numbers of paths are in points: a hundredth of one is as fine as any screen or printer.
 _COORDINATES = re.compile(rb' (d|points)="([^"]*)"')
@@ -56,7 +58,9 @@ def picture(drawing: Drawing | DoseCurves | View, subject: Any) -> Picture:
         image.set_interpolation("none")
     source = _as_text(shrunk(render(figure, "svg")))
     if len(source) > _LIGHT:
-        dots = _in_base64(_in_colours(render(figure, "png"), 256))
+        png = render(figure, "png")
+        dots = _in_base64(_in_colours(png, 256))
+        dots = dots if len(dots) <= _HEAVY else _in_base64(_in_colours(png, 64))
         source = min(source, dots, key=len)
     width, height = (round(float(side) * _PIXELS_PER_INCH) for side in figure.get_size_inches())
     return Picture(
