@@ -31,6 +31,10 @@ from faults import PARTS, _chunks, _expect, _said, _start, grow, tree
 _SIGNALS = {"killed": signal.SIGKILL, "terminated": signal.SIGTERM, "interrupted": signal.SIGINT}
 
 
+_PATIENCE = 600.0
+"""Seconds that a process has to end, on a machine that may be busy."""
+
+
 def some_chunk(folder: Path, chance: random.Random) -> Path | None:
     """One chunk of the archive, if there is any."""
     there = sorted((folder / "scores.zarr").glob("*/c.*"))
@@ -98,7 +102,7 @@ def disturb(folder: Path, how: str, duration: float, chance: random.Random) -> b
     time.sleep(chance.uniform(0, duration))
     with suppress(ProcessLookupError):  # it was done
         os.kill(child.pid, _SIGNALS[how])
-    child.join(60)
+    child.join(_PATIENCE)
     _expect(child.exitcode is not None, f"a child that was {how} goes on")
     return _said(told) != "done"
 
@@ -181,6 +185,8 @@ def main() -> int:
     options.add_argument("--minutes", type=float, default=60)
     options.add_argument("--seed", type=int, default=0)
     given = options.parse_args()
+    # A shell that starts this in the background has it, and all that it starts, ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     get_temp_dir()  # multiprocessing's own, which stays until the end
     with tempfile.TemporaryDirectory(prefix="kntrace-soak-") as home:
         temporary = Path(home) / "tmp"
