@@ -14,7 +14,7 @@ import kntrace
 from conftest import TinySuite
 from kntrace.archive.mirror import Mirror, is_url
 from kntrace.cli import app
-from kntrace.errors import RunError
+from kntrace.errors import RunError, SettingsError
 
 URL = "memory://bucket/some/run"
 
@@ -209,3 +209,11 @@ def test_commands_take_urls(tiny_suite, store):
     assert "12 of 12" in ended.output
     assert CliRunner().invoke(app, ["analyse", URL, "--permutations", "9"]).exit_code == 0
     assert "analysis/analysis.json" in in_store(store)
+
+
+def test_shards_of_a_run_at_a_url_are_refused(tiny_suite, store):
+    with pytest.raises(SettingsError, match="a folder that all of them see"):
+        kntrace.run(tiny_suite.study, tiny_suite.suite, URL, shard="1/2")
+    given = ["run", str(tiny_suite.study_file), str(tiny_suite.folder), "--out", URL]
+    ended = CliRunner().invoke(app, [*given, "--shard", "1/2"])
+    assert isinstance(ended.exception, SettingsError)

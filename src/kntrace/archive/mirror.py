@@ -25,11 +25,12 @@ from kntrace.archive import folder
 from kntrace.archive.locks import taking_turns
 from kntrace.errors import RunError
 
-__all__ = ["Mirror", "is_url", "mirrored"]
+__all__ = ["Mirror", "is_url", "mirrored", "url_of"]
 
 # A letter at least, or Windows' drives would be protocols.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://.+")
 _PARTIAL = ".partial"
+_URL_FILE = "mirror-of-url"
 _AT_ONCE = 256
 _EVERY = 30.0
 """Seconds between two looks at what is to be sent while the run is worked on."""
@@ -44,6 +45,14 @@ _TOKENS = ("ETag", "etag", "md5", "LastModified", "last_modified", "mtime", "cre
 def is_url(place: str | Path) -> bool:
     """Say whether a run's place is a URL such as `s3://bucket/run`."""
     return isinstance(place, str) and _URL.fullmatch(place) is not None
+
+
+def url_of(folder_of_run: Path) -> str | None:
+    """Return the URL that a folder is the mirror of, if it is one."""
+    try:
+        return (folder_of_run.parent / _URL_FILE).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
 
 
 @contextmanager
@@ -253,6 +262,7 @@ class Mirror:
         """One at a time, of the threads and processes of this machine."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            (self._home / _URL_FILE).write_text(self.url, encoding="utf-8")
         except OSError as error:
             raise folder.write_failure(self.path, error) from error
         with self._lock, taking_turns(self._home / "lock"):

@@ -13,7 +13,16 @@ from pathlib import Path
 
 from numpy.typing import ArrayLike
 
-from kntrace.archive import Run, Session, clear_killed, mirrored, resume_run, sharing, writing
+from kntrace.archive import (
+    Run,
+    Session,
+    clear_killed,
+    mirrored,
+    resume_run,
+    sharing,
+    url_of,
+    writing,
+)
 from kntrace.archive.folder import CHANGING, remove_leftovers
 from kntrace.errors import SettingsError, SuiteError
 from kntrace.progress import Bars, Progress
@@ -158,6 +167,11 @@ def run(
     access = Access(evict, allow_bin, pin, tell or (lambda _: None))
     with ExitStack() as stack:
         path = stack.enter_context(mirrored(out, tell))
+        if (url := url_of(path)) is not None and (part is not None or machine.elsewhere):
+            raise SettingsError(
+                f"a run at {url} that several machines work on",
+                expected="a folder that all of them see: each would have a mirror of its own",
+            )
         report = stack.enter_context(Bars()) if progress is None else progress
         wanted, vector = given_baseline(settings or Settings(), baseline)
         stack.enter_context(writing(path) if part is None else sharing(path))
