@@ -12,7 +12,7 @@ FAULTS ?=
 FUZZ   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check docs bench validate validate-model validate-worlds kjv faults fuzz clean
+.PHONY: help install demo test test-slow check docs bench validate validate-model validate-worlds kjv faults fuzz clean
 
 help:  ## list these verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -28,8 +28,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install  ## grow a tiny model, run the whole study on it, write figures and report (2 to 5 minutes)
 	$(BIN)/kntrace demo --out $(OUT)
 
-test: install  ## run all tests
-	$(BIN)/python -m pytest -n auto
+test: install  ## run the tests, the slowest and the examples in the docs left to the next two
+	$(BIN)/python -m pytest -n auto -m "not slow" --ignore tests/test_docs.py
+
+test-slow: install  ## run the tests that take more than a few seconds each
+	$(BIN)/python -m pytest -n auto -m slow
 
 check: install  ## style, types, import order, examples in the docs
 	$(BIN)/ruff check .

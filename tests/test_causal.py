@@ -220,6 +220,7 @@ def test_a_layer_without_enough_others_is_named():
         made.sources(0, np.ones(10), settings())
 
 
+@pytest.mark.slow
 def test_a_second_call_computes_nothing_and_a_further_step_only_that(copied, monkeypatch):
     loaded = []
     plain = work.load_scored
@@ -245,6 +246,7 @@ def test_a_second_call_computes_nothing_and_a_further_step_only_that(copied, mon
     assert loaded == ["step0", "step0"]
 
 
+@pytest.mark.slow
 def test_a_call_that_is_stopped_loses_the_checkpoint_in_hand(copied):
     def stop(stage, done, total, detail=""):
         if "step100" in detail and done >= 6:

@@ -146,6 +146,7 @@ def once(out: Path, act: Callable[[int], None]) -> Callable[..., None]:
     return progress
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_no_loss(
     machines: Machines, tiny_suite: TinySuite, master: Path, tmp_path: Path
 ) -> None:

@@ -212,6 +212,7 @@ def assert_uniform(p_values: Sequence[float] | Floats, *, independent: int) -> N
         assert abs(np.mean(np.asarray(p_values) <= level) - level) < slack, level
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_when_labels_mean_nothing(of_nothing: list[Contrast]) -> None:
     for key in ("p", "share_p"):
         assert_uniform([found.overall[key] for found in of_nothing], independent=300)
@@ -300,6 +301,7 @@ def test_intervals_stay_within_the_bounds_of_an_auc() -> None:
         assert found["auc_high"] == min(plain[1], 1)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     """Words drawn from two clouds of points; the truth from a thousand words of each."""
     groups = {name: tuple(f"{name}{i}" for i in range(14)) for name in "AB"}

@@ -10,6 +10,7 @@ from kntrace.demo import demo
 from kntrace.errors import SuiteError
 
 
+@pytest.mark.slow
 def test_the_demonstration_goes_from_nothing_to_a_report_and_resumes(tmp_path):
     small = {"layers": 1, "hidden": 32, "heads": 2, "steps": 8, "batch": 8, "checkpoints": 3}
     told: list[str] = []

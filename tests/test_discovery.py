@@ -759,6 +759,7 @@ def test_the_command_alone_shows_the_table(hub: HubServer, tmp_path: Path) -> No
     assert hub.requests == []
 
 
+@pytest.mark.slow
 def test_a_grown_suite_runs_from_the_hub(hub: HubServer, tiny_suite: Any, tmp_path: Path) -> None:
     """The whole way: listed, chosen, downloaded, one download cut off."""
     hub.add_suite("owner/tiny", tiny_suite.folder)

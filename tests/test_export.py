@@ -205,6 +205,7 @@ def test_wrong_formats_and_places(run, tmp_path):
         export_run(run, "csv", tmp_path / "file" / "scores.csv")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_run(tmp_path, monkeypatch):
     monkeypatch.setattr("kntrace.export.tables._ROWS", 2**13)
 
@@ -221,6 +222,7 @@ def test_memory_does_not_grow_with_the_run(tmp_path, monkeypatch):
     assert peak(24) < 1.5 * peak(6)
 
 
+@pytest.mark.slow
 def test_many_words_are_exported_in_seconds(tmp_path):
     groups = {f"g{group}": tuple(f"w{group}x{word}" for word in range(20)) for group in range(30)}
     run = synthetic_run(tmp_path / "run", groups=groups, checkpoints=1, layers=2, width=16)

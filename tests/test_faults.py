@@ -57,6 +57,7 @@ def test_killed_at_random_moments(tmp_path: Path, run: Path, name: str) -> None:
     assert (count.kills, count.identical) == (1, 1)
 
 
+@pytest.mark.slow
 def test_a_disk_that_runs_full(tmp_path: Path) -> None:
     """Real ones, where this process may mount them."""
     command = ["unshare", "-Urm", sys.executable, str(faults.__file__), "--full-disk"]

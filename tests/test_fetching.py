@@ -643,6 +643,7 @@ def sessions(record: Path) -> list[int]:
     return [one["blocks"] for one in json.loads(record.read_text()).get("sessions", [])]
 
 
+@pytest.mark.slow
 def test_a_command_that_is_stopped_while_it_waits(
     hub: HubServer, tiny: TinySuite, tmp_path: Path
 ) -> None:

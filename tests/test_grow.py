@@ -223,7 +223,7 @@ def test_the_study_asks_each_group_in_its_form_and_the_corpus_everyone_in_all(se
         for prompts in word.prompts.values():
             assert all(one.startswith(beginnings[place]) for one in prompts)
             assert all(one.endswith(ends[place]) for one in prompts)
-    asked = Counter()
+    asked, facts = Counter(), truth("flat", seed)
     for line in world.corpus(20_000, np.random.default_rng(seed)):
         if line.startswith("Answer"):
             question, word = line.split("Q. ")[1].rsplit(" A. ", 1)
@@ -232,7 +232,7 @@ def test_the_study_asks_each_group_in_its_form_and_the_corpus_everyone_in_all(se
                 if question.startswith(beginnings[place]) and question.endswith(ends[place])
                 and (place != 0 or not question.startswith(beginnings[2]))
             )  # fmt: skip
-            asked[truth("flat", seed)[word]["group"], form] += 1
+            asked[facts[word]["group"], form] += 1
     for group in FACTS:
         counts = [asked[group, form] for form in range(4)]
         assert max(counts) < 1.35 * min(counts)

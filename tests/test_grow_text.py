@@ -341,6 +341,7 @@ def test_stopped_at_any_point_it_goes_on_to_the_same_suite(stage, every, grown, 
         assert record["sessions"][-1]["from_step"] == 24
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_loses_nothing_but_time(grown, corpus, tmp_path):
     folder, _, _ = grown
     out = tmp_path / "killed"

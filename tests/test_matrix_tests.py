@@ -113,6 +113,7 @@ def test_fire_where_they_must() -> None:
     assert p_of(matrix_tests(matrix, GROUPS, near, permutations=199), "mantel") == 1 / 200
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_under_nothing() -> None:
     rows = []
     for seed in range(200):

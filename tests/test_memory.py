@@ -169,6 +169,7 @@ print(weights, budget, peak() - before)
     ],
     ids=["2000 nodes", "large budget", "by a cache", "many prompts"],
 )  # fmt: skip
+@pytest.mark.slow
 def test_memory_stays_within_the_budget(kind, options, rule, nodes, prompts, budget):
     """Beyond the weights, at most 0.3 of them and the budget; a process of its own each."""
     code = MEASURE.format(

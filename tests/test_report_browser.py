@@ -277,6 +277,7 @@ def large(made: tuple[Path, Analysis], tmp_path_factory: pytest.TempPathFactory)
     return path
 
 
+@pytest.mark.slow
 def test_500_words_can_be_looked_up(browser: Any, large: Path) -> None:
     opened = Opened(browser, large)
     opened.over_cell(130, 400, 500)

@@ -445,6 +445,7 @@ def start(tiny_suite: TinySuite) -> Iterator[Start]:
         child.join()
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(
     tiny_suite: TinySuite, master: Path, tmp_path: Path, start: Start
 ) -> None:

@@ -288,6 +288,7 @@ class AtOnce(Executor):
 QUICK = {"layers": 2, "hidden": 32, "heads": 2, "steps": 60, "checkpoints": 3}
 
 
+@pytest.mark.slow
 def test_three_seeds_in_small(rates, tmp_path, monkeypatch, capsys):
     """The whole way of `make validate-worlds`, stopped and gone on with."""
     validate = importlib.import_module("validate")

@@ -99,7 +99,8 @@ def draw_distances(
         image = frame.fill(values, colour_map("viridis", zero=_ZERO if zeros else None), norm)
         label = f"{table.attrs['distance']}: distance"
         label += f" in {table.attrs['unit']}" if table.attrs.get("unit") else ", without unit"
-        label += " (log scale)" if isinstance(norm, LogNorm) else ""
+        scale = " (log)" if zeros else " (log scale)"  # both have to fit in small figures
+        label += scale if isinstance(norm, LogNorm) else ""
         pairs = "pair" if zeros == 1 else "pairs"
         label += f"; black: exactly 0 ({zeros} {pairs})" if zeros else ""
         frame.colour_bar(image, label, ticks, extend="min" if low or zeros else "neither")
