@@ -344,6 +344,7 @@ def test_wrong_arguments_change_nothing(made, how, said):
     assert load_ablation(run).settings == before.settings
 
 
+@pytest.mark.slow
 def test_the_report_has_a_section(copied):
     page = write_report(copied, analyse(copied, permutations=9)).read_text(encoding="utf-8")
     found = load_ablation(copied)

@@ -197,6 +197,7 @@ def test_the_help_names_all_distances_and_covariates():
     assert all(name in told for name in (*DISTANCES, *COVARIATES))
 
 
+@pytest.mark.slow
 def test_ablate(finished):
     run, _ = finished
     little = ["--doses", "1,4", "--methods", "zero,x2", "--partners", 1, "--draws", 1]
@@ -281,6 +282,7 @@ def test_what_is_piped_has_no_colour_and_no_bars(finished):
     assert "\x1b" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(tiny_suite, tmp_path):
     """A real SIGINT in the middle of a run: one line, exit code 1, and the rest resumes."""
     run = tmp_path / "run"

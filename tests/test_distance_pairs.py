@@ -32,6 +32,7 @@ def worthwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairs, "_WORTHWHILE", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("worthwhile")
 def test_any_number_of_workers_gives_the_same_bits(paths: xr.DataArray) -> None:
     alone = pairwise_distances(paths, "emd")

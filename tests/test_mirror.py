@@ -201,6 +201,7 @@ def test_no_bucket_is_made(tiny_suite, store, monkeypatch):
         kntrace.run(tiny_suite.study, tiny_suite.suite, "s3://misspelt/run")
 
 
+@pytest.mark.slow
 def test_commands_take_urls(tiny_suite, store):
     given = ["run", str(tiny_suite.study_file), str(tiny_suite.folder), "--out", URL, "--quiet"]
     assert CliRunner().invoke(app, given).exit_code == 0

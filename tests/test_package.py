@@ -54,6 +54,7 @@ def test_every_public_name_is_there_and_described(name):
     assert getattr(kntrace, name).__doc__
 
 
+@pytest.mark.slow
 def test_public_names_are_functions_even_after_their_modules_are_loaded():
     code = (
         "import kntrace, kntrace.contrasts, kntrace.analysis, kntrace.sweep\n"

@@ -248,6 +248,7 @@ def test_both_colour_schemes_and_paper_are_provided_for(page: Page) -> None:
         assert media in page.source
 
 
+@pytest.mark.slow
 def test_only_some_distances(tmp_path: Path) -> None:
     run = synthetic_run(tmp_path / "r", groups=GROUPS, width=48)
     found = analyse(run, distances=["identity"], permutations=19)

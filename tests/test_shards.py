@@ -136,6 +136,7 @@ def shard_in_child(study: Study, suite: Suite, out: Path, shard: str, told: Conn
     told.send("finished")
 
 
+@pytest.mark.slow
 def test_all_shards_at_once(tiny_suite: TinySuite, master: Path, tmp_path: Path) -> None:
     """They make the run together: each comes to an empty folder."""
     context = multiprocessing.get_context("forkserver")
