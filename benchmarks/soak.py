@@ -150,7 +150,9 @@ def soak(home: Path, minutes: float, seed: int) -> dict[str, Any]:
             _DAMAGE[damage](folder, chance)
             done[damage] += 1
         whole = {
-            chunk: seen for chunk, seen in _chunks(folder).items() if tree_of(chunk, folder, wanted)
+            chunk: seen
+            for chunk, seen in _chunks(folder).items()
+            if is_whole(chunk, folder, wanted)
         }
         work(folder)
         _expect(tree(folder) == wanted, f"cycle {sum(done.values())} ends otherwise")
@@ -168,7 +170,7 @@ def soak(home: Path, minutes: float, seed: int) -> dict[str, Any]:
     }
 
 
-def tree_of(chunk: Path, folder: Path, wanted: dict[str, bytes]) -> bool:
+def is_whole(chunk: Path, folder: Path, wanted: dict[str, bytes]) -> bool:
     """Whether a chunk, and all of its block, is as undisturbed work leaves it."""
     block = tuple(chunk.name.split(".")[1:3])
     files = [

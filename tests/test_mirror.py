@@ -153,6 +153,31 @@ def test_a_store_that_cannot_be_written_loses_nothing(tiny_suite, store, tmp_pat
     assert "scores.zarr/zarr.json" in in_store(store)
 
 
+def test_what_went_wrong_first_is_heard(store, monkeypatch):
+    def refuse(self):
+        raise RunError("cannot be written", where=self.url)
+
+    monkeypatch.setattr(Mirror, "push", refuse)
+    with pytest.raises(ZeroDivisionError), kntrace.mirrored(URL):
+        raise ZeroDivisionError
+    with pytest.raises(RunError, match="cannot be written"), kntrace.mirrored(URL):
+        pass
+
+
+def test_runs_at_urls_are_compared(tiny_suite, store):
+    places = [f"memory://bucket/runs/{name}" for name in ("one", "two")]
+    for seed, place in enumerate(places):
+        kntrace.run(tiny_suite.study, tiny_suite.suite, place)
+        given = ["analyse", place, "--permutations", "9", "--seed", str(seed), "--quiet"]
+        assert CliRunner().invoke(app, given).exit_code == 0
+    ended = CliRunner().invoke(app, ["compare", *places, "--permutations", "9"])
+    assert ended.exit_code == 0, ended.output
+    assert "one" in ended.output
+    assert "two" in ended.output
+    asked = ["plan", str(tiny_suite.study_file), str(tiny_suite.folder), "--out", places[0]]
+    assert CliRunner().invoke(app, asked).exit_code == 0
+
+
 def test_changed_on_both_sides_is_refused(tiny_suite, store):
     kntrace.run(tiny_suite.study, tiny_suite.suite, URL)
     mirror = Mirror(URL)

@@ -8,7 +8,7 @@ from kntrace.archive.convergence import Convergence, convergence
 from kntrace.archive.identity import shortlist
 from kntrace.archive.labelled import load_array, save_array
 from kntrace.archive.locks import changing, holder, sharing, writing
-from kntrace.archive.mirror import mirrored, url_of
+from kntrace.archive.mirror import is_url, mirrored, url_of
 from kntrace.archive.opening import create_run, open_run, resume_run
 from kntrace.archive.provenance import Session, source_config, source_state
 from kntrace.archive.runs import Run
@@ -33,6 +33,7 @@ __all__ = [
     "convergence",
     "create_run",
     "holder",
+    "is_url",
     "load_array",
     "mirrored",
     "open_run",

@@ -18,7 +18,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import fsspec
 from pydantic import TypeAdapter, ValidationError
 
 from kntrace.archive import folder
@@ -94,10 +93,18 @@ def mirrored(
     sender.start()
     try:
         yield mirror.path
-    finally:
-        ended.set()
-        sender.join()
-        mirror.push()
+    except BaseException:
+        _stop(sender, ended)
+        with suppress(RunError):  # what went wrong first is what has to be heard
+            mirror.push()
+        raise
+    _stop(sender, ended)
+    mirror.push()
+
+
+def _stop(sender: threading.Thread, ended: threading.Event) -> None:
+    ended.set()
+    sender.join()
 
 
 def _send_often(mirror: Mirror, ended: threading.Event) -> None:
@@ -119,6 +126,8 @@ class Mirror:
     """
 
     def __init__(self, url: str) -> None:
+        import fsspec  # for runs in folders it is not needed
+
         self.url = url.rstrip("/")
         with self._reached("opened"):
             self._files, self._root = fsspec.core.url_to_fs(self.url)

@@ -23,7 +23,9 @@ def compare(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN_OR_FOLDER", help="Analysed run folders, or folders that hold them."
+            metavar="RUN_OR_FOLDER",
+            help="Analysed run folders or their URLs, or folders that hold them.",
+            parser=str,  # a path would take a URL's second slash away
         ),
     ],
     evaluations: Annotated[

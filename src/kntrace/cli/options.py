@@ -49,6 +49,7 @@ __all__ = [
     "given",
     "how",
     "output",
+    "placed",
     "usable_processors",
     "what",
 ]
@@ -64,7 +65,7 @@ output = partial(typer.Option, rich_help_panel=OUTPUT)
 # Arguments
 
 
-def _place(context: typer.Context, place: str | Path | None) -> Path | None:
+def placed(context: typer.Context, place: str | Path | None) -> Path | None:
     """The folder of a run: of one at a URL its mirror, until the command has ended."""
     if place is None:
         return None
@@ -75,7 +76,7 @@ def _place(context: typer.Context, place: str | Path | None) -> Path | None:
 
 RunFolder = Annotated[
     Path,
-    typer.Argument(metavar="RUN", help="A run folder, or its URL.", parser=str, callback=_place),
+    typer.Argument(metavar="RUN", help="A run folder, or its URL.", parser=str, callback=placed),
 ]
 OutFolder = Annotated[
     Path,
@@ -84,7 +85,7 @@ OutFolder = Annotated[
         metavar="FOLDER",
         help="The run folder, or its URL; resumed if it exists.",
         parser=str,
-        callback=_place,
+        callback=placed,
     ),
 ]
 StudyName = Annotated[

@@ -39,6 +39,7 @@ from kntrace.cli.options import (
     SuiteName,
     Threads,
     how,
+    placed,
 )
 from kntrace.cli.printing import bars, print_json, say, tell
 from kntrace.errors import SettingsError
@@ -57,7 +58,13 @@ def plan(
     suite: SuiteName,
     folder: Annotated[
         Path | None,
-        how("--out", metavar="FOLDER", help="A run that was begun: only what lacks is counted."),
+        how(
+            "--out",
+            metavar="FOLDER",
+            help="A run that was begun, or its URL: only what lacks is counted.",
+            parser=str,
+            callback=placed,
+        ),
     ] = None,
     steps: Steps = None,
     stage: Stage = None,

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from kntrace.analysis import Analysis, load_analysis
-from kntrace.archive import Run, open_run
+from kntrace.archive import Run, is_url, open_run, url_of
 from kntrace.archive.folder import SCORES
 from kntrace.archive.identity import shortlist
 from kntrace.errors import AnalysisError, KntraceError, RunError
@@ -58,7 +58,7 @@ class Shared:
 
 
 def find_runs(places: Iterable[str | Path | Run] | str | Path | Run) -> list[Run]:
-    """Open runs; a folder that is none stands for the runs in it, in the order of their names.
+    """Open runs, in folders or at URLs; a folder that is none stands for the runs in it, by name.
 
     Raises
     ------
@@ -72,7 +72,10 @@ def find_runs(places: Iterable[str | Path | Run] | str | Path | Run) -> list[Run
         places = [places]
     runs: list[Run] = []
     for place in places:
-        runs += [place] if isinstance(place, Run) else [open_run(one) for one in _folders(place)]
+        if isinstance(place, Run):
+            runs.append(place)
+        else:
+            runs += [open_run(one) for one in ([place] if is_url(place) else _folders(place))]
     seen: set[Path] = set()
     for run in runs:
         if (path := run.path.resolve()) in seen:
@@ -93,7 +96,7 @@ def load_members(runs: Sequence[Run]) -> list[Member]:
     AnalysisError
         If a run has no finished analysis.
     """
-    labels = _labels([run.path.resolve() for run in runs])
+    labels = _labels([Path(url_of(run.path) or run.path.resolve()) for run in runs])
     return [Member(*pair, load_analysis(pair[1])) for pair in zip(labels, runs, strict=True)]
 
 
