@@ -21,6 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,11 @@ def resident() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def descriptors() -> int:
+    """Files, pipes and sockets that this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def children() -> int:
     """Processes that descend from this one, multiprocessing's own servers left out."""
     mine, found = {os.getpid()}, []
@@ -141,6 +147,7 @@ def soak(home: Path, minutes: float, seed: int) -> dict[str, Any]:
     work(folder)
     duration, wanted = time.monotonic() - begun, tree(folder)
     end, done, held = time.monotonic() + 60 * minutes, Counter[str](), list[int]()
+    opened = descriptors()
     while time.monotonic() < end:
         take_away(folder, chance)
         how = chance.choice(sorted(_SIGNALS))
@@ -160,14 +167,21 @@ def soak(home: Path, minutes: float, seed: int) -> dict[str, Any]:
         _expect(status(kntrace.open_run(folder)).damaged == (), "damage was left")
         done["cycles"] += 1
         held.append(resident())
-    quarter = max(len(held) // 4, 1)
-    mean = [sum(part) / len(part) / 2**20 for part in (held[:quarter], held[-quarter:])]
+        if done["cycles"] % 50 == 0:  # what is known if this itself is stopped
+            print(json.dumps({**done, "resident_mib": in_tenths(held)}), file=sys.stderr)
     return {
         **dict(sorted(done.items())),
-        "resident_mib_first_quarter": round(mean[0], 1),
-        "resident_mib_last_quarter": round(mean[1], 1),
+        "resident_mib": in_tenths(held),
+        "descriptors_more": descriptors() - opened,
         "processes_left": children(),
     }
+
+
+def in_tenths(held: list[int]) -> list[float]:
+    """Means of each tenth of the time, in MiB: something that leaks goes on rising."""
+    ends = [len(held) * tenth // 10 for tenth in range(11)]
+    parts = [held[begin:end] for begin, end in pairwise(ends) if end > begin]
+    return [round(sum(part) / len(part) / 2**20, 1) for part in parts]
 
 
 def is_whole(chunk: Path, folder: Path, wanted: dict[str, bytes]) -> bool:

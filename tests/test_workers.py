@@ -178,7 +178,8 @@ def dealing(tiny: TinySuite, here: bool = True) -> _Dealing:
     job = Job(Path(), tiny.study, tiny.suite, Settings())
     said: Any = type("Said", (), {"at": staticmethod(lambda says: None)})
     fetched: Any = _Fetched(here)
-    return _Dealing({}, job, {0: [0, 1, 2, 3], 1: [0, 1]}, fetched, said)
+    blocks = {0: [0, 1, 2, 3], 1: [0, 1]}
+    return _Dealing({}, job, blocks, fetched, said, begin=lambda number: pytest.fail("a worker"))
 
 
 def test_a_second_worker_comes_to_a_checkpoint_where_that_pays(tiny_suite: TinySuite) -> None:
@@ -211,25 +212,72 @@ def test_a_worker_that_is_killed_loses_its_block_at_most(
     assert left_behind(run.path) == []
     (text,) = said
     assert text.startswith("Worker 1 was killed by signal 9")
-    assert text.endswith("; the others do what it has left.")
+    assert text.endswith("; a new one takes its place.")
     (session,) = run.provenance["sessions"]
     assert session["blocks"] == TOTAL
 
 
-def test_when_all_workers_die_it_is_said_and_gone_on_with(
+def test_when_all_workers_are_killed_new_ones_go_on(
     tiny_suite: TinySuite, master: Path, tmp_path: Path
 ) -> None:
-    out = tmp_path / "run"
+    said: list[str] = []
     killing = when_done(3, lambda: [one.kill() for one in workers().values()] and None)
-    with pytest.raises(KntraceError, match=r"killed by signal 9.*none is left.*every|Every"):
-        finish(tiny_suite, out, workers=2, progress=killing)
+    run = finish(tiny_suite, tmp_path / "run", workers=2, progress=killing, tell=said.append)
+    assert sorted(text[:8] for text in said) == ["Worker 1", "Worker 2"]
+    assert tree(run) == tree(master)
+    assert left_behind(run.path) == []
+    (session,) = run.provenance["sessions"]
+    assert session["blocks"] == TOTAL, "what was committed was not computed again"
+
+
+def test_a_block_that_kills_every_worker_is_tried_three_times(
+    tiny_suite: TinySuite, master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, said = tmp_path / "run", list[str]()
+    monkeypatch.setattr(processes, "serve", partial(serve_and_die, "step100 · blue"))
+    with pytest.raises(
+        KntraceError, match=r"killed by signal 9 at step100 · blue; so did 2 others there.*Every"
+    ):
+        finish(tiny_suite, out, workers=2, tell=said.append)
+    assert [text.partition(" at ")[2] for text in said] == [
+        "step100 · blue; a new one takes its place."
+    ] * 2
     assert left_behind(out) == []
+    monkeypatch.undo()
     kept = TOTAL - len(open_run(out).missing())
-    assert kept >= 3
     run = finish(tiny_suite, out)
     assert run.provenance["sessions"][-1]["blocks"] == TOTAL - kept
     assert tree(run) == tree(master)
     assert left_behind(out) == []
+
+
+def serve_and_die(where: str, *arguments: Any) -> None:
+    """A worker that is killed, as one is that takes too much memory, whenever it comes there."""
+
+    def at(self: Any, says: str) -> None:
+        self.send("at", says)
+        if says == where:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(processes._Pipe, "at", at)  # noqa: B010  (mypy knows the function it replaces)
+    processes.serve(*arguments)
+
+
+@pytest.mark.parametrize("where", ["", "loading step10"])
+def test_workers_that_die_before_their_first_block_are_not_started_for_ever(
+    tiny_suite: TinySuite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    serve = partial(serve_and_die, where) if where else serve_nothing
+    monkeypatch.setattr(processes, "serve", serve)
+    others = "there" if where else "before they began"
+    with pytest.raises(KntraceError, match=f"so did 2 others {others}"):
+        finish(tiny_suite, tmp_path / "run", workers=2)
+    assert left_behind(tmp_path / "run") == []
+
+
+def serve_nothing(*_: Any) -> None:
+    """What comes of a script without `if __name__ == "__main__":`."""
+    sys.exit(1)
 
 
 def test_ctrl_c_ends_every_worker(tiny_suite: TinySuite, master: Path, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Score checkpoints in several processes of this machine.
 
 Each loads a checkpoint, asks for its words one by one, and commits their blocks itself; this
-process only deals out what is to be done. A process that dies takes the block in hand with it,
-and the others do what it has left.
+process only deals out what is to be done. A process that dies takes the block in hand with it;
+a new one takes its place, unless the same work has ended several.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import signal
 import threading
 import time
 import traceback
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -39,6 +39,8 @@ _LOOK = 0.2
 """Seconds between two looks at a download that is waited for."""
 _GRACE = 10.0
 """Seconds that a process has to end by itself."""
+_TRIES = 3
+"""Processes that may die over one block, over loading one checkpoint, or before any work."""
 
 
 def threads_for(workers: int, threads: int | None) -> int | None:
@@ -95,21 +97,26 @@ class Workers:
         self._workers: dict[int, _Worker] = {}
 
     def __enter__(self) -> Self:
+        for number in range(self._count):
+            self._begin(number)
+        return self
+
+    def _begin(self, number: int) -> _Worker:
+        """Start the worker of this number, which decides its GPU and its name."""
         context: Any = multiprocessing.get_context(_START)
+        mine, theirs = context.Pipe()
+        process = context.Process(
+            target=serve,
+            args=(theirs, number, *self._options),
+            daemon=True,
+            name=f"kntrace-worker-{number + 1}",
+        )
         # Ctrl-C reaches every process of the terminal; ending them is this one's part.
         with _deaf():
-            for number in range(self._count):
-                mine, theirs = context.Pipe()
-                process = context.Process(
-                    target=serve,
-                    args=(theirs, number, *self._options),
-                    daemon=True,
-                    name=f"kntrace-worker-{number + 1}",
-                )
-                process.start()
-                theirs.close()
-                self._workers[number] = _Worker(number, process, mine)
-        return self
+            process.start()
+        theirs.close()
+        self._workers[number] = _Worker(number, process, mine)
+        return self._workers[number]
 
     def __exit__(
         self,
@@ -136,16 +143,17 @@ class Workers:
         Raises
         ------
         KntraceError
-            What a worker has raised, or if all of them died.
+            What a worker has raised, or if several died over the same work.
         """
-        _Dealing(self._workers, job, blocks, fetched, tally).finish()
+        _Dealing(self._workers, job, blocks, fetched, tally, self._begin).finish()
 
 
 class _Dealing:
     """Which worker does what next.
 
     `sources` says where the checkpoints that were begun are read, `pace` how many seconds the
-    last block took.
+    last block took, `deaths` how many workers died over what: a checkpoint and word, a
+    checkpoint that was being loaded (no word), or their own start (neither).
     """
 
     def __init__(
@@ -155,14 +163,17 @@ class _Dealing:
         blocks: Mapping[int, Sequence[int]],
         fetched: Fetching,
         tally: Tally,
+        begin: Callable[[int], _Worker],
     ) -> None:
         self.workers = workers
+        self.begin = begin
         self.job = job
         self.fetched = fetched
         self.tally = tally
         self.places = {place: _Place(deque(words)) for place, words in blocks.items()}
         self.sources: dict[int, Checkpoint] = {}
         self.pace = 0.0
+        self.deaths = Counter[tuple[int | None, int | None]]()
 
     def finish(self) -> None:
         for worker in list(self.workers.values()):
@@ -247,30 +258,43 @@ class _Dealing:
             worker.told.send(message)
 
     def _lost(self, worker: _Worker) -> None:
-        """Give what a worker that died had in hand to the others."""
-        del self.workers[worker.number]
-        worker.told.close()
-        worker.process.join(_GRACE)
-        code = worker.process.exitcode
-        how = f"ended with exit code {code}"
-        if code is not None and code < 0:
-            how = f"was killed by signal {-code}"
-        said = f"worker {worker.number + 1} {how}" + (f" at {worker.says}" if worker.says else "")
+        """Take back what a worker that died had in hand, and start another in its place.
+
+        A block, or a checkpoint, over which one worker after the other dies would never be done.
+        """
+        said = self._bury(worker)
+        over = (worker.place, worker.word)
+        self.deaths[over] += 1
         if worker.place is not None:
             place = self.places[worker.place]
             if worker.word is not None:
                 place.left.appendleft(worker.word)
             place.at.discard(worker.number)
             # What it was to be loaded for has to be looked at by another.
-            place.begun = place.begun and bool(place.at or place.left or worker.word is not None)
-        if not self.workers:
+            place.begun = place.begun and bool(place.at or place.left)
+        if self.deaths[over] == _TRIES:
             raise KntraceError(
-                f"{said}, and none is left",
+                f"{said}; so did {_TRIES - 1} others "
+                f"{'before they began' if worker.place is None else 'there'}",
                 fix="Every finished block is kept: give the same command again, with fewer "
                 "--workers if the memory was short; in a script, call this under "
                 '`if __name__ == "__main__":`.',
             )
-        self.tally.tell(f"{said[0].upper()}{said[1:]}; the others do what it has left.")
+        self.tally.tell(f"{said[0].upper()}{said[1:]}; a new one takes its place.")
+        self._send(self.begin(worker.number), self.job)
+
+    def _bury(self, worker: _Worker) -> str:
+        """Let go of a worker that died; how, in words."""
+        del self.workers[worker.number]
+        worker.told.close()
+        worker.process.join(_GRACE)
+        if worker.process.is_alive():  # it cannot be told anything any more
+            worker.process.kill()
+            worker.process.join()
+        code = worker.process.exitcode
+        worker.process.close()
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return f"worker {worker.number + 1} {how}" + (f" at {worker.says}" if worker.says else "")
 
 
 @contextmanager

@@ -117,7 +117,7 @@ def run(
     pin
         Where a branch has moved since the run began, go on with the commit that it meant.
     tell
-        Told in a sentence, before anything is fetched, what will be; and if a worker dies.
+        Told in a sentence, before anything is fetched, what will be; and of each worker that dies.
     sync
         Force every block to the disk before the next is begun, so that it outlives a loss of
         power. Without it the last seconds before one may have to be computed again.
