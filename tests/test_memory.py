@@ -124,6 +124,7 @@ MEASURE = """
 import ctypes, gc, torch
 from transformers import AutoModelForCausalLM, {kind}
 from kntrace.attribution import Engine
+from kntrace.heap import return_large_blocks
 from kntrace.models.tokens import Encoded
 from kntrace.settings import Settings
 
@@ -134,6 +135,7 @@ def peak():
 def now():
     return int(open('/proc/self/statm').read().split()[1]) * 4096
 
+return_large_blocks()  # as the command line does
 torch.manual_seed(0)
 config = {kind}({options})
 model = AutoModelForCausalLM.from_config(config).eval()

@@ -33,6 +33,7 @@ from kntrace.cli.study import study_app
 from kntrace.cli.suite import show_suite
 from kntrace.cli.view import view
 from kntrace.errors import KntraceError
+from kntrace.heap import return_large_blocks
 
 __all__ = ["COMMANDS", "app", "main"]
 
@@ -91,6 +92,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; wrong input ends in one line and exit code 2."""
+    return_large_blocks()
     try:
         code = app(prog_name="kntrace", standalone_mode=False)
     except TyperException as error:

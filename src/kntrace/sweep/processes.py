@@ -23,6 +23,7 @@ from typing import Any, Self
 
 from kntrace.archive import Run
 from kntrace.errors import KntraceError
+from kntrace.heap import return_large_blocks
 from kntrace.suite import Checkpoint
 from kntrace.sweep.admission import Job
 from kntrace.sweep.fetching import Fetching
@@ -312,6 +313,7 @@ def _deaf() -> Iterator[None]:
 
 def serve(told: Connection, number: int, whole: str, device: str, threads: int | None) -> None:
     """The work of one process: load the checkpoints it is given, and score words of them."""
+    return_large_blocks()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     pipe = _Pipe(told)
