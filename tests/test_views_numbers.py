@@ -47,6 +47,21 @@ def of_sets(sets: list[set[int]], prompts: int = 4) -> xr.Dataset:
     return with_values("score", value)
 
 
+@pytest.mark.parametrize("name", ["threshold_sets", "turnover", "agreement"])
+def test_intervals_of_shares_stay_within_their_bounds(name: str) -> None:
+    """One word of a few is unlike all others, so that an interval would pass 0 or 1."""
+    sets = [{*range(8)}] * 10 + [{*range(60, 68)}]
+    lines = VIEWS[name].compute(Asked(of_sets(sets), floor=0.0)).tables["lines"]
+    shares = lines[~lines["panel"].isin(["log_odds", "size"])]
+    least = np.where(shares["line"].str.endswith("_minus_other"), -1.0, 0.0)
+    held = shares["low"].notna()
+    assert (shares["low"] >= least)[held].all()
+    assert (shares["high"] <= 1)[held].all()
+    assert ((shares["low"] <= shares["value"]) & (shares["value"] <= shares["high"]))[held].all()
+    # Some would: else the test says nothing.
+    assert (shares["low"] == 0).any() or (shares["high"] == 1).any()
+
+
 # Sets by threshold
 
 

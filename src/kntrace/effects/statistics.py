@@ -32,6 +32,11 @@ class Estimate:
     low: float
     high: float
 
+    def within(self, least: float, most: float) -> Estimate:
+        """The same of a number that has bounds, which the interval of a few words would pass."""
+        low, high = (float(np.clip(end, least, most)) for end in (self.low, self.high))
+        return Estimate(self.value, low, high)
+
 
 def mean_over_sources(values: npt.ArrayLike) -> _Floats:
     """Mean over the words whose neurons were changed, with each word left out in turn.

@@ -64,7 +64,7 @@ def summarise(means: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
     for head, sources in _cells(means, words):
         for source, cell in sources.items():
             after, before = cell["probability"], cell["probability_before"]
-            percent = ratio_over_words(after, before)
+            percent = ratio_over_words(after, before).within(0, np.inf)
             first = float(np.nansum(cell["first"][0]))
             rows.append(
                 {
@@ -74,8 +74,8 @@ def summarise(means: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
                     **{name: over_words(cell[name]).value for name in ("neurons", "shared")},
                     "size": over_words(cell["size"]).value,
                     "probability_before": over_words(before).value,
-                    **_spread("probability", over_words(after)),
-                    **_spread("change", over_words(cell["change"])),
+                    **_spread("probability", over_words(after).within(0, 1)),
+                    **_spread("change", over_words(cell["change"]).within(-1, 1)),
                     **_spread("percent", percent, lambda x: 100 * (x - 1)),
                     **_spread("log_odds", over_words(cell["log_odds"])),
                     "no_longer_first": float(np.nansum(cell["lost"][0])) / first
@@ -106,7 +106,7 @@ def compare(means: pd.DataFrame, words: Sequence[str]) -> pd.DataFrame:
                     "of": one,
                     "against": other,
                     "words": int(np.isfinite(differences["change"][0]).sum()),
-                    **_spread("change", over_words(differences["change"])),
+                    **_spread("change", over_words(differences["change"]).within(-1, 1)),
                     **_spread("log_odds", over_words(differences["log_odds"])),
                 }
             )

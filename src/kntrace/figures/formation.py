@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kntrace.analysis import Analysis
+from kntrace.emergence import half_rise
 from kntrace.errors import AnalysisError
 from kntrace.figures.labels import LINE, fitted, number, spread, width_of
 from kntrace.figures.matrix import colour_map
@@ -32,8 +32,6 @@ from kntrace.figures.style import (
 )
 
 __all__ = ["NEGATIVE", "Formation"]
-
-_Floats = npt.NDArray[np.float64]
 
 _LINES, _CELLS, _REST, _WIDE = 38.0, 2.7, 30.0, 120.0
 # Cells of scores below zero.
@@ -97,7 +95,8 @@ class Formation:
         rows = analysis.formation.isel(word=words.index(word)).transpose("rank", "checkpoint")
         # A place that a word with fewer neurons leaves empty has the layer -1.
         rows = rows.isel(rank=np.flatnonzero(rows["layer"].values >= 0)[: self.neurons])
-        formed = np.array([_formed(score) for score in rows.values])
+        # What does not end above zero has not formed, which is last of all.
+        formed = np.nan_to_num(half_rise(rows.values), nan=rows.sizes["checkpoint"] - 1.0)
         order = np.argsort(formed, kind="stable")
         return xr.Dataset(
             {
@@ -172,19 +171,6 @@ def neuron_names(table: xr.Dataset) -> list[str]:
 def _best_known(probability: xr.DataArray) -> str:
     last = probability.isel(checkpoint=-1)
     return str(last["word"].values[int(np.argmax(last.values))])
-
-
-def _formed(score: _Floats) -> float:
-    """Place, in checkpoints, from which on a score stays at or above half of its last value."""
-    half = score[-1] / 2
-    below = np.flatnonzero(score < half)
-    if not below.size:
-        return 0.0
-    if below[-1] == score.size - 1:
-        # The last score is not positive: nothing has formed.
-        return float(score.size - 1)
-    before = int(below[-1])
-    return before + float((half - score[before]) / (score[before + 1] - score[before]))
 
 
 def _draw_lines(ax: Axes, table: xr.Dataset, axis: StepAxis, width: float) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from kntrace.errors import AnalysisError
 from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import LOOKS, draw_lines
-from kntrace.views.lines import known_lines, line_table, mean_line, short, value_at
+from kntrace.views.lines import DIFFERENCE, known_lines, line_table, mean_line, short, value_at
 
 __all__ = ["Agreement", "agreement", "gram"]
 
@@ -120,7 +120,9 @@ class Agreement:
         differences = [
             row
             for panel, lines in found.items()
-            for row in mean_line(panel, "own_minus_other", lines["own"] - lines["other_group"])
+            for row in mean_line(
+                panel, "own_minus_other", lines["own"] - lines["other_group"], DIFFERENCE
+            )
         ]
         lines = line_table(asked, (*rows_of, *differences, *known_lines(asked)))
         first, last = asked.view.checkpoints[0], asked.view.checkpoints[-1]

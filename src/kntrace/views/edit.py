@@ -17,7 +17,7 @@ from kntrace.effects.statistics import mean_over_sources, over_words
 from kntrace.errors import AnalysisError
 from kntrace.figures.style import INK, PAGE, TEXT, drawing, legend, new_figure, settle, tidy
 from kntrace.views.base import Asked, Found
-from kntrace.views.lines import short
+from kntrace.views.lines import ANY, DIFFERENCE, SHARE, short
 from kntrace.views.sets import incidence, matched_in_order, members
 
 __all__ = ["Edit"]
@@ -239,13 +239,16 @@ def _summary(edits: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for (checkpoint, step, by), part in edits.groupby(keys, sort=False):
         for measure in MEASURES:
             values = {
-                whose: some[measure].to_numpy(dtype=np.float64)
+                str(whose): some[measure].to_numpy(dtype=np.float64)
                 for whose, some in part.groupby("whose", sort=False)
             }
             for other in ("other", "random"):
                 values[f"own_minus_{other}"] = values["own"] - values[other]
             for whose, one in values.items():
+                shares = DIFFERENCE if whose.startswith("own_minus") else SHARE
+                bounds = {"success": shares, "forgotten": shares, "probability": DIFFERENCE}
                 found = over_words(mean_over_sources(one[:, None]))
+                found = found.within(*bounds.get(measure, ANY))
                 yield {
                     "checkpoint": checkpoint,
                     "step": step,

@@ -19,7 +19,7 @@ from kntrace.figures.style import INK, MUTED, PAGE, TEXT, drawing, legend, new_f
 from kntrace.selection import TopK
 from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import shade_unknown, step_axis
-from kntrace.views.lines import known_lines, line_table, short
+from kntrace.views.lines import DIFFERENCE, known_lines, line_table, short
 from kntrace.views.sets import incidence, matched_in_order
 
 __all__ = ["Erase", "orders"]
@@ -243,6 +243,9 @@ def _effects(
         for asked, mean in by_asked.items():
             found = over_words(mean_over_sources(mean[:, None]))
             whole = asked != "own_minus_other"
+            if measure in ("accuracy", "probability"):
+                # It can lose no more than there is, and gain no more than is missing.
+                found = found.within(*((-start, 1 - start) if whole else DIFFERENCE))
             yield {
                 "asked": asked,
                 "measure": measure,

@@ -24,7 +24,7 @@ from kntrace.views.base import Asked, Found, View
 
 __all__ = ["computed", "plain", "read_view", "where_kept", "write_view"]
 
-FORMAT = 2
+FORMAT = 3
 
 
 def where_kept(run: Run) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,11 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from kntrace.effects.statistics import mean_over_sources, over_words
+from kntrace.effects.statistics import Estimate, mean_over_sources, over_words
 from kntrace.views.base import Asked
 
 __all__ = [
+    "ANY",
+    "DIFFERENCE",
     "ROLES",
+    "SHARE",
+    "SIZE",
     "by_role",
     "known_lines",
     "line_table",
@@ -25,6 +30,11 @@ __all__ = [
 ]
 
 _Floats = npt.NDArray[np.float64]
+
+SHARE, SIZE, ANY = (0.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)
+"""Bounds of what is drawn, which its interval keeps to: of a share, of a size, and none."""
+DIFFERENCE = (-1.0, 1.0)
+"""Bounds of the difference of two shares."""
 
 ROLES = ("own", "same_group", "other_group")
 
@@ -71,7 +81,7 @@ def by_role(matrix: _Floats, codes: npt.NDArray[np.intp]) -> dict[str, _Floats]:
 def role_lines(
     panel: str, matrices: Sequence[_Floats], codes: npt.NDArray[np.intp]
 ) -> Iterator[dict[str, Any]]:
-    """Rows of `line_table` for own, same group and other groups at every checkpoint.
+    """Rows of `line_table` for shares: own, same group and other groups at every checkpoint.
 
     The lines `own_minus_other` and `same_minus_other` are paired differences, for their
     intervals.
@@ -82,16 +92,18 @@ def role_lines(
             if {one, "other_group"} <= set(roles):
                 roles[name] = roles[one] - roles["other_group"]
         for role, replicates in roles.items():
-            found = over_words(replicates)
-            yield _row(panel, role, place, found.value, found.low, found.high)
+            bounds = DIFFERENCE if role.endswith("_minus_other") else SHARE
+            yield _row(panel, role, place, over_words(replicates).within(*bounds))
 
 
-def mean_line(panel: str, line: str, values: _Floats) -> Iterator[dict[str, Any]]:
-    """Rows of `line_table` for a mean over words, values (checkpoint, word)."""
+def mean_line(
+    panel: str, line: str, values: _Floats, bounds: tuple[float, float] = SHARE
+) -> Iterator[dict[str, Any]]:
+    """Rows of `line_table` for a mean over words, values (checkpoint, word) within `bounds`."""
     for place, row in enumerate(values):
         if np.isfinite(row).any():
             found = over_words(mean_over_sources(row[:, None]))
-            yield _row(panel, line, place, found.value, found.low, found.high)
+            yield _row(panel, line, place, found.within(*bounds))
 
 
 def known_lines(asked: Asked) -> Iterator[dict[str, Any]]:
@@ -100,7 +112,7 @@ def known_lines(asked: Asked) -> Iterator[dict[str, Any]]:
     p = view.scores["probability"].transpose("checkpoint", "word", "prompt").values
     held = np.where(view.asked, p.astype(np.float64), np.nan)
     yield from mean_line("probability", "own", np.nanmean(held, axis=-1))
-    yield from mean_line("log_odds", "own", np.nanmean(log_odds(held), axis=-1))
+    yield from mean_line("log_odds", "own", np.nanmean(log_odds(held), axis=-1), ANY)
 
 
 def line_table(asked: Asked, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -138,14 +150,6 @@ def short(found: Mapping[str, float], digits: int = 2) -> str:
     return said.replace("-", "−")
 
 
-def _row(
-    panel: str, line: str, place: int, value: float, low: float, high: float
-) -> dict[str, Any]:
-    return {
-        "panel": panel,
-        "line": line,
-        "place": place,
-        "value": value,
-        "low": low,
-        "high": high,
-    }
+def _row(panel: str, line: str, place: int, found: Estimate) -> dict[str, Any]:
+    head = {"panel": panel, "line": line, "place": place}
+    return {**head, "value": found.value, "low": found.low, "high": found.high}

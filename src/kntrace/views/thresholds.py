@@ -16,7 +16,15 @@ from kntrace.errors import AnalysisError
 from kntrace.selection import Threshold
 from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import LOOKS, draw_lines
-from kntrace.views.lines import known_lines, line_table, mean_line, role_lines, short, value_at
+from kntrace.views.lines import (
+    SIZE,
+    known_lines,
+    line_table,
+    mean_line,
+    role_lines,
+    short,
+    value_at,
+)
 from kntrace.views.sets import expected_jaccard, incidence, jaccard, per_layer
 
 __all__ = ["Thresholds", "inverse_frequency", "shared_by", "weighted_jaccard", "without"]
@@ -115,9 +123,9 @@ class Thresholds:
             *_shared("shared", sets, asked),
             *_shared("shared_without_common", rare, asked),
             *role_lines("shared_weighted", [_weighted(one) for one in sets], asked.codes),
-            *mean_line("size", "own", _sizes(sets)),
-            *mean_line("size", "no_floor", _sizes([incidence(one) for one in careless])),
-            *mean_line("size", "without_common", _sizes(rare)),
+            *mean_line("size", "own", _sizes(sets), SIZE),
+            *mean_line("size", "no_floor", _sizes([incidence(one) for one in careless]), SIZE),
+            *mean_line("size", "without_common", _sizes(rare), SIZE),
             *known_lines(asked),
         ]
         lines = line_table(asked, (row for row in rows if row["line"] != "own_minus_other"))
