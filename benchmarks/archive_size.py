@@ -1,4 +1,4 @@
-"""Bytes of a run's scores with fewer bits, what that changes, and what a long study would take.
+"""Bytes of a run's scores with fewer bits or only means kept, what that changes, and a long study.
 
 python benchmarks/archive_size.py demo/run --study 2000,154,98304
 """
@@ -6,6 +6,7 @@ python benchmarks/archive_size.py demo/run --study 2000,154,98304
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 import numpy as np
 from numcodecs.zstd import Zstd
@@ -23,42 +24,62 @@ def packed(scores: NDArray[np.float32]) -> int:
     return sum(len(Zstd(LEVEL).encode(np.ascontiguousarray(block))) for block in scores)
 
 
-def same_neurons(mine: NDArray[np.float32], true: NDArray[np.float32]) -> float:
-    """Share of each block's strongest neurons, by the mean over prompts, that are the same."""
+def means_of(blocks: NDArray[np.float32], wordings: Sequence[str]) -> NDArray[np.float32]:
+    """(block, wording, layer, neuron): what `--keep means` stores of blocks of every prompt."""
+    names = np.array(wordings)
+    parts = [
+        np.nanmean(blocks[:, names == name], axis=1, dtype=np.float64)
+        for name in dict.fromkeys(wordings)
+    ]
+    return np.stack(parts, axis=1).astype(np.float32)
+
+
+def same_neurons(mine: NDArray[np.float32], true: NDArray[np.float64]) -> float:
+    """Share of each block's strongest neurons, by the mean over its first axis, that are true."""
     shares = []
     for one, other in zip(mine, true, strict=True):
-        best = [
-            set(np.argpartition(-np.nanmean(part, 0).ravel(), TOP)[:TOP]) for part in (one, other)
-        ]
+        mean = np.nanmean(one, axis=0, dtype=np.float64)
+        best = [set(np.argpartition(-part.ravel(), TOP)[:TOP]) for part in (mean, other)]
         shares.append(len(best[0] & best[1]) / TOP)
     return float(np.mean(shares))
 
 
 def main() -> None:
-    """Print a table with one line for each number of bits."""
+    """Print a table with one line for each thing to keep and number of bits."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
     parser.add_argument("--bits", type=int, nargs="+", default=[16, 12, 10, 7, 4])
     parser.add_argument("--study", help="words,checkpoints,neurons of a study to come")
     given = parser.parse_args()
-    run = kntrace.open_run(given.run)
-    whole = run.scores["score"].values
-    prompts = whole.shape[2]
+    scores = kntrace.open_run(given.run).scores
+    wordings = [str(name) for name in scores["wording"].values]
+    whole = scores["score"].values
     blocks = whole.reshape(-1, *whole.shape[2:])
     blocks = blocks[np.isfinite(blocks).any((1, 2, 3))]
-    print("| bits kept | bytes a score | of float32 | same 50 neurons | largest change |")
-    print("| --- | --- | --- | --- | --- |")
-    for bits in [None, *given.bits]:
-        mine = blocks if bits is None else with_bits(blocks, bits)
-        each = packed(mine) / blocks.size
-        with np.errstate(divide="ignore", invalid="ignore"):
-            moved = np.nanmax(np.abs(mine / blocks - 1))
-        same = same_neurons(mine, blocks)
-        print(f"| {bits or 'all 23'} | {each:.2f} | {each / 4:.0%} | {same:.2%} | {moved:.1e} |")
-        if given.study:
-            words, checkpoints, neurons = map(int, given.study.split(","))
-            total = words * checkpoints * neurons * prompts * each / 1e12
-            print(f"  {given.study} with {prompts} prompts a word: {total:.2f} TB")
+    # The main wording's, to the last bit that there is.
+    main_wording = np.array(wordings) == wordings[0]
+    true = np.nanmean(blocks[:, main_wording], axis=1, dtype=np.float64)
+    neurons = true[0].size
+    head = ["kept", "bits", "numbers a neuron", "bytes each", "same 50", "largest change", "of all"]
+    head += [given.study] if given.study else []
+    print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
+    first = packed(blocks)
+    for keep in ("prompts", "means"):
+        full = blocks if keep == "prompts" else means_of(blocks, wordings)
+        of_main = main_wording if keep == "prompts" else np.arange(full.shape[1]) == 0
+        for bits in [None, *given.bits]:
+            mine = full if bits is None else with_bits(full, bits)
+            size = packed(mine)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                moved = np.nanmax(np.abs(mine / full - 1))
+            same = same_neurons(mine[:, of_main], true)
+            row = f"| {keep} | {bits or 'all 23'} | {full.shape[1]} | {size / full.size:.2f} | "
+            row += f"{same:.2%} | {moved:.1e} | {size / first:.1%} |"
+            if given.study:
+                words, checkpoints, count = map(int, given.study.split(","))
+                total = words * checkpoints * count * size / (len(blocks) * neurons) / 1e12
+                row += f" {total:.3f} TB |"
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

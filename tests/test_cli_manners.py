@@ -241,6 +241,7 @@ class TestCompletion:
         assert tuple(objectives.OBJECTIVES) == values.OBJECTIVES
         assert fields["dtype"].annotation.__args__ == values.DTYPES
         assert set(values.DTYPES) == set(load.DTYPES)
+        assert fields["keep"].annotation.__args__ == values.KEEPS
         assert fields["answer_tokens"].annotation.__args__ == values.ANSWER_TOKENS
         assert set(values.DISTANCES) == {*DISTANCES, "w1"}
         assert set(values.COVARIATES) == set(COVARIATES)

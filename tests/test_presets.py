@@ -304,6 +304,7 @@ def test_every_option_is_written_down(run, analysis, bare):
         "dtype": "float32",
         "activations": True,
         "keepbits": None,
+        "keep": "prompts",
     }
     assert (run.study.template, run.study.answer_form) == (None, "no_space")
     written = (run.path / "settings.yaml").read_text()

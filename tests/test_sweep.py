@@ -39,6 +39,7 @@ from kntrace.archive.chunks import chunk_name
 from kntrace.archive.rounding import with_bits
 from kntrace.archive.variables import BLOCK_VARIABLES
 from kntrace.errors import ModelError, RunError, SettingsError, SuiteError
+from kntrace.formation import prompt_mean
 from kntrace.progress import silent
 from kntrace.settings import Settings
 from kntrace.study import Study
@@ -313,6 +314,25 @@ def test_fewer_bits_are_a_smaller_archive_of_nearly_the_same_numbers(
     assert Settings(keepbits=7).digest != Settings().digest
     with pytest.raises(SettingsError, match="keepbits = 23"):
         Settings.of(keepbits=23)
+
+
+def test_means_are_kept_of_what_every_prompt_gave(
+    tiny_suite: TinySuite, master: Path, tmp_path: Path
+) -> None:
+    run = finish(tiny_suite, tmp_path / "run", settings=Settings(keep="means"))
+    whole = kntrace.open_run(master)
+    for wording in run.scores["mean_over"].values:
+        mine, true = (prompt_mean(one.scores, str(wording)) for one in (run, whole))
+        np.testing.assert_allclose(mine, true, rtol=2**-23, atol=0)
+    sizes = [sum(map(len, tree(one).values())) for one in (run, master)]
+    assert sizes[0] < sizes[1]
+    remove(run, 1, 2, "mean_score")
+    before = run.scores["mean_score"].values
+    assert np.isnan(before[1, 2]).all()
+    again = finish(tiny_suite, run.path, settings=Settings(keep="means"))
+    assert again.missing() == []
+    kept = again.scores["mean_score"].values[1, 2]
+    np.testing.assert_array_equal(np.isnan(kept), np.isnan(before[0, 2]))
 
 
 def test_rounding_leaves_what_is_no_number() -> None:

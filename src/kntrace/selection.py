@@ -134,10 +134,16 @@ class Threshold:
         Raises
         ------
         AnalysisError
-            If a word has fewer prompts than `min_prompts`, if there is no such wording or
-            checkpoint, or if a score is not a finite number.
+            If a word has fewer prompts than `min_prompts`, if only means over prompts were
+            kept, if there is no such wording or checkpoint, or if a score is not a finite number.
         """
         view = read_wording(scores, wording)
+        if not view.every_prompt:
+            raise AnalysisError(
+                f"the selection {self.spec!r} looks at every prompt, and this run has kept only "
+                "means over them",
+                expected="a run made without --keep means, or top:K",
+            )
         place = checkpoint_position(view, checkpoint)
         sets = [self._refined(view, place, word) for word in range(len(view.words))]
         widest = max(1, *(len(flat) for flat, _ in sets))

@@ -61,6 +61,10 @@ class Settings(BaseModel):
         Bits of the mantissa that scores and activations are stored with, of float32's 23;
         None: all. What is cut off is rounded, which moves a number by at most 2^-(keepbits + 1)
         of itself and lets the archive be compressed further.
+    keep
+        What is kept of scores and activations: those of every prompt (`prompts`), or of each
+        wording only their mean over a word's prompts (`means`), taken in float64 and kept in
+        float32. What one prompt gave is lost then.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,6 +80,7 @@ class Settings(BaseModel):
     dtype: Literal["float32", "float64", "bfloat16", "float16", "tf32"] = "float32"
     activations: bool = True
     keepbits: int | None = Field(default=None, ge=1, le=22)
+    keep: Literal["prompts", "means"] = "prompts"
 
     @field_validator("rule", "site", "objective", mode="before")
     @classmethod
@@ -104,12 +109,15 @@ class Settings(BaseModel):
     def digest(self) -> str:
         """SHA-256 (hex) of the settings' values, whatever order they were written in."""
         values = self.model_dump(mode="json")
-        # Runs made before there was a limit had none, kept all bits, and kept no activations.
+        # Runs made before there was a limit had none, kept all bits of the scores of every
+        # prompt, and kept no activations.
         for name in ("longest_prompt", "keepbits"):
             if values[name] is None:
                 del values[name]
         if not values["activations"]:
             del values["activations"]
+        if values["keep"] == "prompts":
+            del values["keep"]
         canonical = json.dumps(values, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 

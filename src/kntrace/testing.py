@@ -144,7 +144,13 @@ def synthetic_scores(
     )
 
 
-def synthetic_run(path: str | Path, scores: xr.Dataset | None = None, **drawn: Any) -> Run:
+def synthetic_run(
+    path: str | Path,
+    scores: xr.Dataset | None = None,
+    *,
+    keep: Literal["prompts", "means"] = "prompts",
+    **drawn: Any,
+) -> Run:
     """Write the folder of a run that never was, as `kntrace.run` would have left it.
 
     Parameters
@@ -154,6 +160,8 @@ def synthetic_run(path: str | Path, scores: xr.Dataset | None = None, **drawn: A
     scores
         What it is to hold, in the form of `Run.scores`; may lack prompts (rank -1), and the
         variable `activation`.
+    keep
+        What the run keeps of them; see `kntrace.settings.Settings`.
     **drawn
         Without `scores`: what `synthetic_scores` is to draw.
 
@@ -169,7 +177,8 @@ def synthetic_run(path: str | Path, scores: xr.Dataset | None = None, **drawn: A
         If the folder cannot be made.
     """
     data = (synthetic_scores(**drawn) if scores is None else scores).load()
-    settings = Settings(activations="activation" in data)
+    settings = Settings(activations="activation" in data, keep=keep)
+    variables = kept(BLOCK_VARIABLES, settings.model_copy(update={"keep": "prompts"}))
     run = create_run(
         path,
         Study(name="synthetic", words=_asked(data)),
@@ -184,7 +193,7 @@ def synthetic_run(path: str | Path, scores: xr.Dataset | None = None, **drawn: A
             run.write_baseline(checkpoint, data["baseline"].values[checkpoint])
         for word in range(data.sizes["word"]):
             cell = data.isel(checkpoint=checkpoint, word=word)
-            parts = {name: cell[name].values for name in kept(BLOCK_VARIABLES, settings)}
+            parts = {name: cell[name].values for name in variables}
             run.write_block(checkpoint, word, Block(**parts))
     return run
 

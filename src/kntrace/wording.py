@@ -50,8 +50,9 @@ AVERAGINGS: dict[Averaging, Callable[[npt.NDArray[np.float32]], _Floats]] = {
     "public_code": _as_the_public_code,
 }
 
-_NEEDED = ("score", "probability", "rank")
+_NEEDED = ("probability", "rank")
 _DIMS = ("checkpoint", "word", "prompt", "layer", "neuron")
+_MEAN = "mean_score"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Wording:
         Name of the wording.
     scores
         The run's scores, as `Run.scores` gives them, restricted to this wording's prompts.
+        Where a run has kept only means over prompts, `mean_score` is this wording's.
     asked
         (word, prompt) truth values: which prompts a word has.
     averaging
@@ -85,10 +87,15 @@ class Wording:
         """The words, in the order of the study."""
         return tuple(str(word) for word in self.scores["word"].values)
 
+    @property
+    def every_prompt(self) -> bool:
+        """Whether there are the scores of every prompt, and not only their means."""
+        return "score" in self.scores
+
     @cached_property
     def _score(self) -> xr.Variable:
         # Without coordinates, which take longer to cut out than the numbers do.
-        return self.scores["score"].variable
+        return self.scores["score" if self.every_prompt else _MEAN].variable
 
     def mean(self, checkpoint: int, word: int) -> npt.NDArray[np.float64]:
         """Mean score over the word's prompts, (layer, neuron), at one checkpoint.
@@ -102,10 +109,13 @@ class Wording:
             If a score is not a finite number, as where the run is not finished.
         """
         block = self._score.isel(checkpoint=checkpoint, word=word)
-        values = block.transpose("prompt", "layer", "neuron").values[self.asked[word]]
+        if self.every_prompt:
+            values = block.transpose("prompt", "layer", "neuron").values[self.asked[word]]
+        else:
+            values = block.transpose("layer", "neuron").values
         if not np.isfinite(values).all():
             raise self._unfinished(checkpoint, word, "scores")
-        return AVERAGINGS[self.averaging](values)
+        return AVERAGINGS[self.averaging](values) if self.every_prompt else values.astype(float)
 
     def probability(self) -> xr.DataArray:
         """Mean probability of the answer over each word's prompts, (checkpoint, word).
@@ -166,20 +176,31 @@ def read_wording(
     Raises
     ------
     AnalysisError
-        If the averaging is unknown, if these are not the scores of a run, if there is no such
-        wording, or if a word has no prompt in it.
+        If the averaging is unknown or needs every prompt where only means were kept, if these
+        are not the scores of a run, if there is no such wording, or if a word has no prompt in
+        it.
     """
     if averaging not in AVERAGINGS:
         raise AnalysisError.unknown("averaging", averaging, AVERAGINGS)
-    absent = [name for name in _NEEDED if name not in scores.data_vars]
+    means = "score" not in scores.data_vars and _MEAN in scores.data_vars
+    needed = (_MEAN if means else "score", *_NEEDED)
+    absent = [name for name in needed if name not in scores.data_vars]
     absent += [name for name in (*_DIMS, "wording") if name not in scores.coords]
     if absent:
         raise AnalysisError(f"no {absent[0]!r} among the scores", expected="the scores of a run")
+    if means and averaging != "every_prompt":
+        raise AnalysisError(
+            f"the averaging {averaging!r} looks at every prompt, and only means over prompts were "
+            "kept",
+            expected="a run made without --keep means, or the averaging every_prompt",
+        )
     known = wordings_of(scores)
     name = known[0] if wording is None else wording
     if name not in known:
         raise AnalysisError.unknown("wording", name, known)
     chosen = scores.isel(prompt=np.flatnonzero(scores["wording"].values == name))
+    if means:
+        chosen = chosen.isel(mean_over=int(np.flatnonzero(scores["mean_over"].values == name)[0]))
     ranks = chosen["rank"].transpose("checkpoint", "word", "prompt").values
     asked = np.logical_or.reduce(ranks >= 0, axis=0)
     for place in np.flatnonzero(~asked.any(axis=1)):

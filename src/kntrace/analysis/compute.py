@@ -154,7 +154,8 @@ def analyse_scores(
     """
     names, given = _wanted(distances), find_covariates(covariates, scores)
     members = {name: tuple(words) for name, words in (groups or _groups_of(scores)).items()}
-    scores = scores.compute() if scores["score"].nbytes <= _HELD else scores
+    size = scores["score" if "score" in scores else "mean_score"].nbytes
+    scores = scores.compute() if size <= _HELD else scores
     neurons = scores.sizes["layer"] * scores.sizes["neuron"]
     selection = _selection(k, select, averaging, neurons)
     tests = {"permutations": permutations, "seed": seed}

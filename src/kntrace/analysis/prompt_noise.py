@@ -41,7 +41,7 @@ class PromptNoise(Shown):
     prompt_sd
         Standard deviation of the AUC when every word's prompts are drawn with replacement.
         Never a standard error: it leaves the choice of the words out. NaN where no word has
-        two prompts.
+        two prompts, or only means over them were kept.
     share
         prompt_sd² / word_se²: the prompts' own share of the noise.
     """
@@ -123,7 +123,11 @@ def prompt_noise(
         name: tuple(word for word in words if word in mine.words) for name, words in groups.items()
     }
     nothing = PromptNoise("identity", len(used), draws, *[math.nan] * 3)
-    if (mine.asked.sum(axis=1) < 2).all() or max(map(len, members.values())) < 2:
+    if (
+        not mine.every_prompt
+        or (mine.asked.sum(axis=1) < 2).all()
+        or max(map(len, members.values())) < 2
+    ):
         return nothing
     as_asked = (mine.asked / mine.asked.sum(axis=1, keepdims=True))[None]
     drawn = _weights(mine.asked, draws, np.random.default_rng(seed))

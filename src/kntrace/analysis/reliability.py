@@ -57,7 +57,7 @@ def split_half(
         the noise `ceiling`, its square root: the correlation that even the distances without
         noise would have with the measured ones.
     notes
-        Which words were left out, and why.
+        Which words were left out, and why; all, where only means over prompts were kept.
 
     Notes
     -----
@@ -69,7 +69,11 @@ def split_half(
     ----------
     Spearman 1910; Brown 1910; Nili et al. 2014 for noise ceilings.
     """
-    asked = read_wording(scores).asked
+    view = read_wording(scores)
+    if not view.every_prompt:
+        note = "no reliability: the run has kept only means over prompts, which have no halves"
+        return pd.DataFrame(columns=list(RELIABILITY_COLUMNS)), (note,)
+    asked = view.asked
     several = np.flatnonzero(asked.sum(axis=1) > 1)
     single = [str(word) for word in scores["word"].values[asked.sum(axis=1) < 2]]
     notes = []

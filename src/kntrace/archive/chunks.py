@@ -22,7 +22,7 @@ from zarr.storage import LocalStore
 from kntrace.archive.bounded import LARGEST_CHUNK, decompress, most_compressed
 from kntrace.archive.folder import batches_of_names
 from kntrace.archive.plain import read_plain
-from kntrace.archive.variables import BLOCK_VARIABLES, VARIABLES
+from kntrace.archive.variables import BLOCK_VARIABLES, EVERY_VARIABLE
 from kntrace.errors import RunError
 
 __all__ = [
@@ -47,7 +47,7 @@ _KEY = re.compile(r"(.+)/(c(?:[./]\d+)*)")
 
 def chunk_name(variable: str, *index: int) -> str:
     """File name of the chunk of `variable` at `index`: its place along the leading dimensions."""
-    rest = len(VARIABLES[variable].dims) - len(index)
+    rest = len(EVERY_VARIABLE[variable].dims) - len(index)
     return ".".join(("c", *(str(place) for place in index), *("0" * rest)))
 
 
@@ -145,7 +145,7 @@ def read_chunks(
     RunError
         If a chunk is damaged or not there.
     """
-    numbers = np.dtype(VARIABLES[variable].dtype).newbyteorder("<")
+    numbers = np.dtype(EVERY_VARIABLE[variable].dtype).newbyteorder("<")
     size = numbers.itemsize * int(np.prod(shape))
     folder = f"{scores / variable}{os.sep}"
     parts: list[bytes] = []

@@ -18,9 +18,10 @@ from zarr.core.metadata import ArrayV3Metadata
 from kntrace.archive.bounded import LARGEST_CHUNK
 from kntrace.archive.folder import names
 from kntrace.archive.plain import read_plain
-from kntrace.archive.variables import VARIABLES
+from kntrace.archive.variables import EVERY_VARIABLE, MEANS
 from kntrace.documents import parse_json
 from kntrace.errors import RunError
+from kntrace.settings import Settings
 
 __all__ = ["differing", "read_attributes", "read_shape", "refuse_large", "refuse_strange"]
 
@@ -46,23 +47,26 @@ def read_attributes(scores: Path) -> dict[str, Any]:
 
 def read_shape(scores: Path) -> tuple[int, int]:
     """Read how many layers the model has, and neurons in each."""
-    shape = _read(scores / "score").get("shape")
-    dims = VARIABLES["score"].dims
+    # Which of them it has is in the settings, which are held against the description later.
+    name = "score" if (scores / "score").is_dir() else MEANS["score"]
+    shape, dims = _read(scores / name).get("shape"), EVERY_VARIABLE[name].dims
     if (
         not isinstance(shape, list)
         or len(shape) != len(dims)
         or not all(type(side) is int and 0 < side < _LARGEST_SIDE for side in shape)
     ):
-        raise _unreadable(scores / "score", "it has no shape that scores can have")
+        raise _unreadable(scores / name, "it has no shape that scores can have")
     return shape[dims.index("layer")], shape[dims.index("neuron")]
 
 
-def refuse_large(where: Path, sizes: Mapping[str, int]) -> None:
+def refuse_large(where: Path, sizes: Mapping[str, int], settings: Settings) -> None:
     """Raise `RunError` if the scores of one block are more than a chunk may hold."""
-    numbers = sizes["prompt"] * sizes["layer"] * sizes["neuron"]
+    over = "mean_over" if settings.keep == "means" else "prompt"
+    numbers = sizes[over] * sizes["layer"] * sizes["neuron"]
     if 4 * numbers > LARGEST_CHUNK:
         raise RunError(
-            f"{numbers:,} scores a word and checkpoint ({sizes['prompt']:,} prompts, "
+            f"{numbers:,} scores a word and checkpoint ({sizes[over]:,} "
+            f"{'prompts' if over == 'prompt' else 'wordings'}, "
             f"{sizes['layer']:,} layers of {sizes['neuron']:,} neurons)",
             where=where,
             expected=f"at most {LARGEST_CHUNK // 4:,}",

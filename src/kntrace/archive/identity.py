@@ -45,7 +45,10 @@ def refuse_changes(
 
 
 def _remedy(changes: Sequence[str], made: Settings) -> str:
-    if [change.split(":")[1].strip() for change in changes] == ["activations"]:
+    differing = [change.split(":")[1].strip() for change in changes]
+    if differing == ["keep"]:
+        return f"Go on with --keep {made.keep}, as it was begun, or give another --out."
+    if differing == ["activations"]:
         option = "--activations" if made.activations else "--no-activations"
         return f"Go on with {option}, as it was begun, or give another --out for a new run."
     return "Give another --out for the new run, or remove this folder to start it again."

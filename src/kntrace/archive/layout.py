@@ -19,7 +19,14 @@ from kntrace.archive.bounded import opening
 from kntrace.archive.chunks import CheckedStore, unpack
 from kntrace.archive.identity import identity
 from kntrace.archive.labelled import CODECS
-from kntrace.archive.variables import COORDINATES, VARIABLES, Variable, kept
+from kntrace.archive.variables import (
+    EVERY_COORDINATE,
+    EVERY_VARIABLE,
+    VARIABLES,
+    Variable,
+    kept,
+    kept_coordinates,
+)
 from kntrace.settings import Settings
 from kntrace.study import Study
 from kntrace.suite import Suite
@@ -46,15 +53,23 @@ def sizes(study: Study, suite: Suite, layers: int, width: int) -> dict[str, int]
         "checkpoint": len(suite),
         "word": len(study.words),
         "prompt": len(study.slots),
+        "mean_over": len(_wordings(study)),
         "layer": layers,
         "neuron": width,
         "byte": FINGERPRINT_BYTES,
     }
 
 
-def labelled_as(scores: Path, study: Study, suite: Suite, lengths: Mapping[str, int]) -> bool:
+def _wordings(study: Study) -> tuple[str, ...]:
+    """Names of the wordings, the main one first."""
+    return tuple(dict.fromkeys(wording for wording, _ in study.slots))
+
+
+def labelled_as(
+    scores: Path, study: Study, suite: Suite, settings: Settings, lengths: Mapping[str, int]
+) -> bool:
     """Whether the archive has the labels of this study and suite."""
-    for name, (_, values) in coordinates(study, suite, lengths).items():
+    for name, (_, values) in coordinates(study, suite, settings, lengths).items():
         text = values.dtype.kind == "U"
         stored = VLenUTF8().encode(values.astype(np.object_)) if text else values.tobytes()
         try:
@@ -67,7 +82,7 @@ def labelled_as(scores: Path, study: Study, suite: Suite, lengths: Mapping[str, 
 
 
 def coordinates(
-    study: Study, suite: Suite, sizes: Mapping[str, int]
+    study: Study, suite: Suite, settings: Settings, sizes: Mapping[str, int]
 ) -> dict[str, tuple[str, npt.NDArray[Any]]]:
     """Values of every coordinate, with the dimension it runs along."""
     steps = [-1 if item.step is None else item.step for item in suite.checkpoints]
@@ -78,12 +93,16 @@ def coordinates(
         "group": [word.group for word in study.words],
         "prompt": range(sizes["prompt"]),
         "wording": [wording for wording, _ in study.slots],
+        "mean_over": _wordings(study),
         "layer": range(sizes["layer"]),
         "neuron": range(sizes["neuron"]),
     }
     return {
-        name: (variable.dims[0], np.array(values[name], dtype=_numpy_type(variable)))
-        for name, variable in COORDINATES.items()
+        name: (
+            EVERY_COORDINATE[name].dims[0],
+            np.array(values[name], dtype=_numpy_type(EVERY_COORDINATE[name])),
+        )
+        for name in kept_coordinates(settings)
     }
 
 
@@ -103,7 +122,7 @@ def create_arrays(
         "settings": settings.digest,
     }
     arrays = _create_empty(LocalStore(scores), sizes, settings, attributes)
-    for name, (_, values) in coordinates(study, suite, sizes).items():
+    for name, (_, values) in coordinates(study, suite, settings, sizes).items():
         text = values.dtype.kind == "U"
         arrays[name][:] = values.astype(np.object_) if text else values
 
@@ -120,7 +139,7 @@ def _create_empty(
     group = zarr.create_group(store, zarr_format=3, attributes=attributes)
     arrays = {}
     for name in kept(VARIABLES, settings):
-        variable = VARIABLES[name]
+        variable = EVERY_VARIABLE[name]
         leading = len([dim for dim in variable.dims if dim in ("checkpoint", "word")])
         shape = tuple(sizes[dim] for dim in variable.dims)
         arrays[name] = group.create_array(
@@ -134,7 +153,8 @@ def _create_empty(
             dimension_names=variable.dims,
             attributes=_described(variable),
         )
-    for name, variable in COORDINATES.items():
+    for name in kept_coordinates(settings):
+        variable = EVERY_COORDINATE[name]
         shape = (sizes[variable.dims[0]],)
         arrays[name] = group.create_array(
             name,
@@ -163,7 +183,7 @@ def open_dataset(scores: Path) -> xr.Dataset:
             chunks=None,
             cache=False,
             decode_cf=False,
-            drop_variables=list(COORDINATES),
+            drop_variables=list(EVERY_COORDINATE),
             consolidated=False,
             zarr_format=3,
         )

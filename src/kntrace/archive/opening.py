@@ -12,7 +12,7 @@ from kntrace.archive.plain import refuse_links
 from kntrace.archive.provenance import write_record
 from kntrace.archive.runs import Run
 from kntrace.archive.sessions import clear_killed
-from kntrace.archive.variables import COORDINATES
+from kntrace.archive.variables import kept_coordinates
 from kntrace.documents import nearest_path
 from kntrace.errors import RunError
 from kntrace.settings import Settings
@@ -49,7 +49,7 @@ def create_run(
     folder.remove_leftovers(path)
     begun = path / folder.BEGUN
     sizes = layout.sizes(study, suite, layers, width)
-    described.refuse_large(path, sizes)
+    described.refuse_large(path, sizes, settings)
     try:
         begun.mkdir()
         for name in (folder.ANALYSIS, folder.FIGURES):
@@ -94,11 +94,11 @@ def open_run(path: str | Path) -> Run:
     layers, width = described.read_shape(scores)
     study, suite, settings = read_copies(path, attributes)
     run = Run(path, study, suite, settings, layers=layers, width=width)
-    described.refuse_large(path, run.sizes)
-    for name in COORDINATES:
+    described.refuse_large(path, run.sizes, settings)
+    for name in kept_coordinates(settings):
         refuse_links(scores / name, depth=1)
     unlike = described.differing(scores, layout.descriptions(run.sizes, settings))
-    if unlike or not layout.labelled_as(scores, study, suite, run.sizes):
+    if unlike or not layout.labelled_as(scores, study, suite, settings, run.sizes):
         raise RunError(
             "its variables and labels are not those of its study and suite"
             + (f" ({shortlist(unlike)})" if unlike else ""),

@@ -10,7 +10,7 @@ from numcodecs import BitRound
 
 __all__ = ["ROUNDED", "with_bits"]
 
-ROUNDED = ("score", "activation")
+ROUNDED = ("score", "activation", "mean_score", "mean_activation")
 """The variables that take nearly all the room of a run."""
 
 

@@ -27,7 +27,7 @@ from kntrace.archive import chunks, folder, layout
 from kntrace.archive.identity import shortlist
 from kntrace.archive.locks import changing
 from kntrace.archive.provenance import read_record, write_record
-from kntrace.archive.rounding import ROUNDED, with_bits
+from kntrace.archive.stored import stored
 from kntrace.archive.variables import BLOCK_VARIABLES, VARIABLES, Block, kept
 from kntrace.errors import RunError
 from kntrace.notebook import Card, Shown
@@ -115,7 +115,9 @@ class Run(Shown):
         Dimensions `checkpoint`, `word`, `prompt`, `layer`, `neuron`; variables `score`,
         `activation` (unless the run keeps none), `gap`, `nodes`, `converged`, `probability`,
         `rank`, `fingerprint` (hex text, "" where there is none) and `baseline`, described in
-        `kntrace.archive.VARIABLES`. Blocks that are not done read as NaN (`rank` and
+        `kntrace.archive.VARIABLES`. Of a run that keeps only means over prompts, `mean_score`
+        and `mean_activation` with the dimension `mean_over`, a wording's name, stand for the
+        first two. Blocks that are not done read as NaN (`rank` and
         `converged`: -1, `nodes`: 0); use `require_complete` where that would mislead. Nothing
         read is kept in memory.
         """
@@ -125,7 +127,7 @@ class Run(Shown):
         dataset = dataset.assign(
             fingerprint=("checkpoint", np.array(prints, dtype=np.str_), described)
         )
-        labels = layout.coordinates(self.study, self.suite, self.sizes)
+        labels = layout.coordinates(self.study, self.suite, self.settings, self.sizes)
         return dataset[list(kept(VARIABLES, self.settings))].assign_coords(labels)
 
     def missing(self) -> list[tuple[int, int]]:
@@ -210,15 +212,9 @@ class Run(Shown):
         if not self._checkpoint_file("fingerprint", checkpoint).exists():
             label = self.suite.checkpoints[checkpoint].label
             raise ValueError(f"the fingerprint of {label!r} has to be written before its blocks")
-        for name in self.block_variables:
-            value = np.asarray(getattr(block, name))
-            expected = tuple(self.sizes[dim] for dim in VARIABLES[name].dims[2:])
-            if value.shape != expected:
-                raise ValueError(f"{name} has shape {value.shape}, this run's is {expected}")
-        for name in self.block_variables:
-            value = np.asarray(getattr(block, name))
-            if name in ROUNDED and self.settings.keepbits is not None:
-                value = with_bits(value, self.settings.keepbits)
+        wordings = [wording for wording, _ in self.study.slots]
+        values = stored(block, self.block_variables, self.settings, wordings, self.sizes)
+        for name, value in values.items():
             self._write(name, (checkpoint, word), value)
 
     def fingerprint(self, checkpoint: int) -> str | None:

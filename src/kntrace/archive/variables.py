@@ -10,7 +10,18 @@ import numpy.typing as npt
 
 from kntrace.settings import Settings
 
-__all__ = ["BLOCK_VARIABLES", "COORDINATES", "VARIABLES", "Block", "Variable", "kept"]
+__all__ = [
+    "BLOCK_VARIABLES",
+    "COORDINATES",
+    "EVERY_COORDINATE",
+    "EVERY_VARIABLE",
+    "MEANS",
+    "VARIABLES",
+    "Block",
+    "Variable",
+    "kept",
+    "kept_coordinates",
+]
 
 
 @dataclass(frozen=True)
@@ -117,6 +128,28 @@ BLOCK_VARIABLES: tuple[str, ...] = (
     "score",
 )
 
+MEANS: dict[str, str] = {"score": "mean_score", "activation": "mean_activation"}
+"""What stands for a variable in runs that keep only means over prompts."""
+
+EVERY_VARIABLE: dict[str, Variable] = VARIABLES | {
+    "mean_score": Variable(
+        ("checkpoint", "word", "mean_over", "layer", "neuron"),
+        "float32",
+        float("nan"),
+        "probability",
+        "Mean of the score over the word's prompts in one wording; only in runs that keep no more",
+    ),
+    "mean_activation": Variable(
+        ("checkpoint", "word", "mean_over", "layer", "neuron"),
+        "float32",
+        float("nan"),
+        "",
+        "Mean of the activation over the word's prompts in one wording; only in runs that keep "
+        "no more",
+    ),
+}
+"""`VARIABLES`, and those that only runs of means have."""
+
 COORDINATES: dict[str, Variable] = {
     "checkpoint": Variable(("checkpoint",), "string", None, "", "Label of the checkpoint"),
     "step": Variable(
@@ -131,9 +164,23 @@ COORDINATES: dict[str, Variable] = {
 }
 
 
+EVERY_COORDINATE: dict[str, Variable] = COORDINATES | {
+    "mean_over": Variable(
+        ("mean_over",), "string", None, "", "Wording whose prompts a mean is taken over"
+    ),
+}
+"""`COORDINATES`, and those that only runs of means have."""
+
+
 def kept(names: Iterable[str], settings: Settings) -> tuple[str, ...]:
-    """Those of the variables that a run with these settings has."""
-    return tuple(name for name in names if name != "activation" or settings.activations)
+    """What a run with these settings has of the variables, by the names it has them under."""
+    there = [name for name in names if name != "activation" or settings.activations]
+    return tuple(MEANS.get(name, name) if settings.keep == "means" else name for name in there)
+
+
+def kept_coordinates(settings: Settings) -> tuple[str, ...]:
+    """Names of the coordinates that a run with these settings has."""
+    return tuple(EVERY_COORDINATE if settings.keep == "means" else COORDINATES)
 
 
 @dataclass(frozen=True)
@@ -160,6 +207,10 @@ class Block:
     activation
         (prompt, layer, neuron) float32, what each neuron is at the scored position; NaN
         likewise. A run that keeps no activations passes it over.
+
+    Notes
+    -----
+    A run that keeps only means over prompts takes them as it writes the block.
     """
 
     score: npt.NDArray[np.float32]

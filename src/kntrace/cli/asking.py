@@ -20,6 +20,7 @@ __all__ = [
     "Asked",
     "Baseline",
     "Evict",
+    "Keep",
     "KeepBits",
     "Nodes",
     "NumberFormat",
@@ -116,9 +117,20 @@ KeepBits = Annotated[
     ),
 ]
 
+Keep = Annotated[
+    str,
+    output(
+        "--keep",
+        metavar="WHAT",
+        help="Scores and activations of every prompt (prompts), or only means over a word's "
+        "prompts (means): smaller by the prompts a word has.",
+        autocompletion=values.of(values.KEEPS),
+    ),
+]
+
 _SETTINGS = (
     *("rule", "nodes", "tolerance", "site", "objective", "answer_tokens", "baseline", "dtype"),
-    *("activations", "keepbits"),
+    *("activations", "keepbits", "keep"),
 )
 
 

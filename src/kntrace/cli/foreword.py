@@ -18,7 +18,7 @@ from kntrace.suite.weights import size_in_words
 __all__ = ["Foreword", "announce", "duration"]
 
 _FLOAT32 = 4
-_DIMS = ("checkpoint", "word", "prompt", "layer", "neuron")
+_DIMS = ("checkpoint", "word", "layer", "neuron")
 
 
 def announce(study: Study, suite: Suite, folder: Path) -> str:
@@ -98,7 +98,8 @@ class Foreword:
         """What is known of the model once its first block is there."""
         with contextlib.suppress(KntraceError):
             run = kntrace.open_run(self._folder)
-            values = math.prod(run.sizes[dim] for dim in _DIMS)
+            over = "mean_over" if run.settings.keep == "means" else "prompt"
+            values = math.prod(run.sizes[dim] for dim in (*_DIMS, over))
             size = size_in_words(_FLOAT32 * values * (1 + run.settings.activations))
             return f"{run.layers} layers x {run.width:,} neurons, up to {size}. "
         return ""

@@ -11,6 +11,7 @@ from kntrace.cli.asking import (
     Activations,
     Baseline,
     Evict,
+    Keep,
     KeepBits,
     Nodes,
     NumberFormat,
@@ -98,6 +99,7 @@ def plan(
     pin: Pin = False,
     activations: Activations = True,
     keepbits: KeepBits = None,
+    keep: Keep = "prompts",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:

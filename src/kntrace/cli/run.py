@@ -12,6 +12,7 @@ from kntrace.cli.asking import (
     Activations,
     Baseline,
     Evict,
+    Keep,
     KeepBits,
     Nodes,
     NumberFormat,
@@ -103,6 +104,7 @@ def run_sweep(
     pin: Pin = False,
     activations: Activations = True,
     keepbits: KeepBits = None,
+    keep: Keep = "prompts",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:

@@ -18,6 +18,7 @@ __all__ = [
     "DEVICES",
     "DISTANCES",
     "DTYPES",
+    "KEEPS",
     "OBJECTIVES",
     "RULES",
     "SELECTIONS",
@@ -51,6 +52,7 @@ SITES = ("post_activation", "pre_activation", "gate_activation", "up_projection"
 OBJECTIVES = ("probability", "log_probability", "logit_difference")
 BASELINES = ("zero", "mean")
 ANSWER_TOKENS = ("error", "first", "mean", "greedy", "joint")
+KEEPS = ("prompts", "means")
 DTYPES = ("float32", "float64", "bfloat16", "float16", "tf32")
 DISTANCES = (
     "emd",

@@ -12,7 +12,7 @@ from kntrace.archive import Run
 from kntrace.errors import RunError
 from kntrace.progress import Progress, silent
 
-__all__ = ["ScoredBlock", "blocks", "refuse_unfinished"]
+__all__ = ["ScoredBlock", "blocks", "refuse_means", "refuse_unfinished"]
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,10 @@ def blocks(
     Raises
     ------
     RunError
-        If a block is missing or damaged; those before it were yielded.
+        If the run has kept only means over prompts, or if a block is missing or damaged; those
+        before it were yielded.
     """
+    refuse_means(run)
     refuse_unfinished(run)
     score = run.scores["score"]
     wanted = np.ones(score.sizes["prompt"], dtype=np.bool_) if prompts is None else prompts
@@ -73,6 +75,17 @@ def blocks(
                 )
             yield ScoredBlock(checkpoint, word, asked[word], values)
     progress("export", checkpoints * words, checkpoints * words)
+
+
+def refuse_means(run: Run) -> None:
+    """Raise `RunError` if the run has not kept the scores of every prompt."""
+    if run.settings.keep == "means":
+        raise RunError(
+            "this run has kept only means over prompts; a row of an export is one prompt's score",
+            where=run.path,
+            expected="a run made without --keep means",
+            fix="Read its means in Python: kntrace.open_run(RUN).scores['mean_score'].",
+        )
 
 
 def refuse_unfinished(run: Run) -> None:

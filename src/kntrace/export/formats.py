@@ -10,7 +10,7 @@ from pathlib import Path
 from kntrace.archive import Run
 from kntrace.archive.folder import usable, write_failure
 from kntrace.errors import RunError, SettingsError
-from kntrace.export.blocks import refuse_unfinished
+from kntrace.export.blocks import refuse_means, refuse_unfinished
 from kntrace.export.public_code import write_public_code
 from kntrace.export.tables import write_csv, write_parquet
 from kntrace.progress import Progress, silent
@@ -71,7 +71,8 @@ def export_run(
     SettingsError
         If there is no such format.
     RunError
-        If the run is not finished or is damaged, or if the file is there or cannot be written.
+        If the run is not finished or is damaged, has kept only means over prompts, or if the
+        file is there or cannot be written.
 
     Notes
     -----
@@ -80,6 +81,7 @@ def export_run(
     """
     if format_name not in FORMATS:
         raise SettingsError.unknown("format", format_name, FORMATS)
+    refuse_means(run)
     refuse_unfinished(run)
     chosen = FORMATS[format_name]
     path = run.path / "export" / chosen.name if out is None else usable(out)

@@ -166,6 +166,8 @@ def _how_far(run: Run, paths: Convergence) -> str:
     """Say how large the gaps of such paths are beside what their layers' scores amount to."""
     blocks = np.argwhere(paths.unconverged.any(axis=2))
     seen = blocks[np.unique(np.linspace(0, len(blocks) - 1, _LOOKED_AT).round().astype(int))]
+    if run.settings.keep == "means":
+        return "How far, beside their layers' scores, is not known: only means were kept."
     scores, shares = run.scores[["score", "gap", "converged"]], []
     for checkpoint, word in seen:
         block = scores.isel(checkpoint=checkpoint, word=word).load()

@@ -17,6 +17,7 @@ import xarray as xr
 
 from kntrace.archive import Run
 from kntrace.archive.folder import write_failure
+from kntrace.archive.variables import MEANS
 from kntrace.errors import AnalysisError, SettingsError
 from kntrace.figures import known_formats, render
 from kntrace.nearest import nearest
@@ -119,7 +120,10 @@ def own_options(view: View) -> dict[str, Any]:
 
 def lacking(run: Run, view: View) -> tuple[str, ...]:
     """Variables that the view needs and the run has not kept."""
-    return tuple(name for name in view.needs if name not in run.scores)
+    there = run.block_variables
+    return tuple(
+        name for name in view.needs if name not in there and name.removeprefix("mean_") not in there
+    )
 
 
 def listing(run: Run) -> list[dict[str, Any]]:
@@ -176,12 +180,7 @@ def compute_views(
         views = [view for view in VIEWS.values() if not lacking(run, view)]
     for view in views:
         if absent := lacking(run, view):
-            raise AnalysisError(
-                f"the view {view.name!r} needs {' and '.join(absent)}, which this run has not kept",
-                where=run.path,
-                expected="a run that was made without --no-activations",
-                fix="Score anew, with another --out, or leave this view out.",
-            )
+            raise _not_kept(run, view, absent)
     asked = Asked(_held(run.scores), wording, select, floor, seed, weights)
     forms = known_formats(formats) if formats else ()
     found: dict[str, Found] = {}
@@ -192,6 +191,22 @@ def compute_views(
         _draw(run.path / "figures", view, found[view.name], forms)
     progress("views", len(views), len(views))
     return found
+
+
+def _not_kept(run: Run, view: View, absent: tuple[str, ...]) -> AnalysisError:
+    """Say which of the run's settings left out what the view needs."""
+    means = run.settings.keep == "means" and any(name in MEANS for name in absent)
+    without = ["--keep means"] if means else []
+    if any("activation" in name for name in absent) and not run.settings.activations:
+        without.append("--no-activations")
+    names = " and ".join(name.removeprefix("mean_") for name in absent)
+    return AnalysisError(
+        f"the view {view.name!r} needs {names}{' of every prompt' if means else ''}, which this "
+        "run has not kept",
+        where=run.path,
+        expected=f"a run that was made without {' and '.join(without)}",
+        fix="Score anew, with another --out, or leave this view out.",
+    )
 
 
 def _held(scores: xr.Dataset) -> xr.Dataset:

@@ -96,6 +96,28 @@ class Asked:
         """
         block = self.view.scores[variable].isel(checkpoint=checkpoint, word=word)
         found = block.transpose("prompt", "layer", "neuron").values[self.view.asked[word]]
+        self._refuse_infinite(found, variable, checkpoint, word)
+        return np.asarray(found, dtype=np.float64)
+
+    def mean(self, variable: str, checkpoint: int, word: int) -> npt.NDArray[np.float64]:
+        """Mean of a variable over the prompts that the word has, (layer, neuron).
+
+        Raises
+        ------
+        AnalysisError
+            As `values`.
+        """
+        if variable in self.view.scores:
+            mean: npt.NDArray[np.float64] = self.values(variable, checkpoint, word).mean(axis=0)
+            return mean
+        block = self.view.scores[f"mean_{variable}"].isel(checkpoint=checkpoint, word=word)
+        found = block.transpose("layer", "neuron").values
+        self._refuse_infinite(found, variable, checkpoint, word)
+        return np.asarray(found, dtype=np.float64)
+
+    def _refuse_infinite(
+        self, found: npt.NDArray[np.float32], variable: str, checkpoint: int, word: int
+    ) -> None:
         if not np.isfinite(found).all():
             raise AnalysisError(
                 f"{variable}s that are not finite numbers",
@@ -103,7 +125,6 @@ class Asked:
                 expected="a finished run",
                 fix="Finish it with `kntrace run`.",
             )
-        return np.asarray(found, dtype=np.float64)
 
     def opened(self, otherwise: str, *, backwards: bool = False) -> Iterator[tuple[int, Any]]:
         """The checkpoints with their weights, see `Weights`.
@@ -176,7 +197,11 @@ class View(Protocol):
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Variables of the archive without which it cannot be computed."""
+        """Variables of the archive without which it cannot be computed.
+
+        `mean_score` and `mean_activation` where means over prompts will do: every run has them
+        in one form or the other that has such a variable at all.
+        """
 
     def compute(self, asked: Asked) -> Found:
         """Compute all tables from the arrays of a run."""

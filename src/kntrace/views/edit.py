@@ -76,7 +76,7 @@ class Edit:
         "two rows are one where a model ties them. Log-odds beside the share that succeed, since "
         "few answers flip."
     )
-    needs: tuple[str, ...] = ("score", "activation", "probability")
+    needs: tuple[str, ...] = ("mean_score", "mean_activation", "probability")
 
     def __post_init__(self) -> None:
         if self.neurons < 1 or self.take < 0 or self.add < 0:
@@ -179,10 +179,7 @@ class _Checkpoint:
         self.firsts = [some[0] for some in self.prompts]
         self.before = opened.ask(self.firsts).log_probability
         self.activation = np.stack(
-            [
-                asked.values("activation", place, word).mean(axis=0).ravel()
-                for word in range(len(asked.view.words))
-            ]
+            [asked.mean("activation", place, word).ravel() for word in range(len(asked.view.words))]
         )
 
     def edit(self, word: int, target: int, neurons: _Ints, rows: str) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class Erase:
         "ones is not about the group. P(answer) near one hides what happens: the log-odds do "
         "not. Below, through training, where more than one checkpoint was changed."
     )
-    needs: tuple[str, ...] = ("score", "probability")
+    needs: tuple[str, ...] = ("mean_score", "probability")
 
     def __post_init__(self) -> None:
         self._counts(1)

@@ -62,7 +62,7 @@ class ReadOut:
         "Early layers write for later ones, and cannot be expected to read as tokens. The "
         "first checkpoint is the control of a network that knows nothing."
     )
-    needs: tuple[str, ...] = ("score", "activation", "probability")
+    needs: tuple[str, ...] = ("mean_score", "mean_activation", "probability")
 
     def __post_init__(self) -> None:
         if self.neurons < 1 or self.top < 1:
@@ -173,7 +173,7 @@ class _Checkpoint:
         self.answers: _Ints = opened.answers(asked.view.name)
         self.found = opened.read_out(self.read, self.answers, top)
         means = [
-            asked.values("activation", place, word).mean(axis=0).ravel()[self.read]
+            asked.mean("activation", place, word).ravel()[self.read]
             for word in range(len(asked.view.words))
         ]
         self.activation: _Floats = np.stack(means)
