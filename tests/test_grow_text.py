@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import sys
 import tracemalloc
 
 import numpy as np
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from grown_texts import MARKS, SMALL, fixture_corpus, fixture_grown, prose  # noqa: F401
+from kntrace.cli import main
 from kntrace.errors import ModelError, SettingsError
 from kntrace.grow import grow_text
 from kntrace.grow.corpus import Windows, id_type, write_tokens
