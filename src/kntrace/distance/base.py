@@ -17,8 +17,8 @@ __all__ = ["Distance", "FormationDistance", "Matrix", "Proved", "ScoresDistance"
 Matrix = npt.NDArray[np.float64]
 
 
-class FormationDistance(Protocol):
-    """A distance that is computed from formation processes."""
+class _Described(Protocol):
+    """What every distance says of itself."""
 
     @property
     def name(self) -> str:
@@ -35,6 +35,10 @@ class FormationDistance(Protocol):
     @property
     def metric(self) -> bool:
         """Whether it obeys the triangle inequality; all are symmetric and zero on equals."""
+
+
+class FormationDistance(_Described, Protocol):
+    """A distance that is computed from formation processes."""
 
     @property
     def needs(self) -> Literal["formation"]:
@@ -47,24 +51,8 @@ class FormationDistance(Protocol):
         """
 
 
-class ScoresDistance(Protocol):
+class ScoresDistance(_Described, Protocol):
     """A distance that is computed from the scores of a run."""
-
-    @property
-    def name(self) -> str:
-        """Name under which it is asked for and written down."""
-
-    @property
-    def description(self) -> str:
-        """What it measures, in one line for figures and tables."""
-
-    @property
-    def unit(self) -> str:
-        """Unit of its values, "" for none."""
-
-    @property
-    def metric(self) -> bool:
-        """Whether it obeys the triangle inequality; all are symmetric and zero on equals."""
 
     @property
     def needs(self) -> Literal["scores"]:
