@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal
 
-import lap
 import numpy as np
 import xarray as xr
 from scipy.spatial.distance import cdist
 
+from kntrace.distance.assignment import GroundCost, best_matching, mean_cost, scaled
 from kntrace.distance.base import Matrix, process_sets
 from kntrace.distance.pairs import measure_pairs
 from kntrace.distance.pot import load_pot
@@ -27,16 +27,6 @@ from kntrace.progress import Progress
 
 __all__ = ["EarthMover", "GroundCost", "earth_movers_distance", "lower_bound"]
 
-GroundCost = Literal["sqeuclidean", "euclidean"]
-
-# The budget of Jonker-Volgenant's method, which cannot be stopped: share of rows left without
-# a column by a first greedy pass, above which it has so many augmenting paths to search that
-# the network simplex is faster. Measured with 1,000 neurons x 20 checkpoints: at 0.3 to 0.5,
-# 40-120 ms against 100-190; at 0.7, 180 ms against 170; at 0.8, 280 ms against 140; of a grown
-# run's 740, at 0.6, 50 ms against 80-130. Unlike a clock, it depends on the data alone.
-_CONTENDED = 0.7
-# Of so few neurons, starting the network simplex takes longer than any search for paths.
-_FEW = 40
 _PIVOTS = 50_000_000
 # A found optimum may lie above its proven lower bound by this much of itself, and by this much
 # of the dearest move, in whose rounding the bound is known.
@@ -196,14 +186,17 @@ def _least_cost(first: Matrix, second: Matrix, ground: GroundCost) -> float:
     """Least mean cost between sets in order."""
     if np.array_equal(first, second):
         return 0.0
+    if first.shape == second.shape:
+        matching = best_matching(first, second, ground)
+        if matching is not None:
+            rows, columns = matching
+            return mean_cost(first[rows], second[columns], ground)
     cost, exponent = _scaled_costs(first, second, ground)
-    if first.shape == second.shape and (len(cost) <= _FEW or _contention(cost) <= _CONTENDED):
-        rows, columns = lap.lapjvr(cost, return_cost=False)
-        return math.ldexp(math.fsum(cost[rows, columns]), exponent) / len(rows)
     plan, _ = _network_simplex(cost)
     used = plan > 0
     if first.shape == second.shape and used.sum() == len(first):
-        return math.ldexp(math.fsum(cost[used]), exponent) / len(first)
+        rows, columns = used.nonzero()
+        return mean_cost(first[rows], second[columns], ground)
     return math.ldexp(math.fsum(plan[used] * cost[used]), exponent)
 
 
@@ -230,31 +223,13 @@ def lower_bound(first: Matrix, second: Matrix, ground: GroundCost = "sqeuclidean
 
 
 def _scaled_costs(first: Matrix, second: Matrix, ground: GroundCost) -> tuple[Matrix, int]:
-    """Costs between 0 and 1, and the power of two that they were divided by.
-
-    Solvers compare with absolute tolerances, and squared scores may be as small as 1e-20.
-    A power of two scales without rounding.
-    """
-    cost = cdist(first, second, ground)
-    largest = float(cost.max())
-    if not math.isfinite(largest):
-        raise AnalysisError(
-            "numbers too large to compare", expected="vectors whose distances are finite"
-        )
-    exponent = math.frexp(largest)[1]
-    scaled: Matrix = np.ldexp(cost, -exponent)
-    return scaled, exponent
+    """Cost of every move, scaled, and the power of two that it was divided by."""
+    return scaled(cdist(first, second, ground))
 
 
 def _ordered(vectors: Matrix) -> Matrix:
     """Sort the vectors, so that equal sets become equal arrays."""
     return vectors[np.lexsort(vectors.T)]
-
-
-def _contention(cost: Matrix) -> float:
-    """Share of rows that find their best column, after column reduction, taken by another."""
-    reduced = cost - cost.min(axis=0)
-    return 1 - np.unique(reduced.argmin(axis=1)).size / len(cost)
 
 
 def _network_simplex(cost: Matrix) -> tuple[Matrix, dict[str, Any]]:
