@@ -26,10 +26,18 @@ HERE = Path(__file__).parent
 # Inputs in a million: many where one takes a tenth of a millisecond, as JSON and tables do, fewer
 # of YAML, and fewest where a whole folder is opened for each.
 SHARES = {
-    **{"names": 120_000, "csv": 150_000, "jsonl": 120_000, "record": 60_000, "study-json": 200_000},
+    **{"names": 100_000, "csv": 130_000, "jsonl": 100_000, "record": 60_000, "study-json": 200_000},
     **{"lre": 80_000, "counterfact": 60_000, "pararel": 40_000, "baseline": 20_000},
     **{"settings": 40_000, "study-yaml": 40_000, "suite": 40_000, "plain": 20_000},
-    **{"groups": 20_000, "model-folder": 7_000, "run": 1_200, "analysis": 300, "array": 1_500},
+    **{
+        "groups": 20_000,
+        "model-folder": 7_000,
+        "beside": 40_000,
+        "recipe": 20_000,
+        "run": 1_200,
+        "analysis": 300,
+        "array": 1_500,
+    },
 }
 _LONGEST = 2048  # bytes of an input
 
@@ -91,6 +99,8 @@ def _fuzz(name: str, inputs: int, seed: int, findings: Path) -> None:
         sys.path.insert(0, str(HERE))
         import readers
 
+    readers.prepare(name)
+
     def one(data: bytes) -> None:
         before = time.process_time()
         try:
@@ -107,7 +117,7 @@ def _fuzz(name: str, inputs: int, seed: int, findings: Path) -> None:
     work = findings / "corpus" / name
     work.mkdir(parents=True, exist_ok=True)
     arguments = [sys.argv[0], str(work), str(HERE / "corpus" / name)]
-    arguments += [f"-runs={inputs}", f"-seed={seed}", f"-max_len={_LONGEST}", "-timeout=20"]
+    arguments += [f"-runs={inputs}", f"-seed={seed}", f"-max_len={_LONGEST}", "-timeout=120"]
     arguments += [
         "-rss_limit_mb=2500",
         "-print_final_stats=1",

@@ -20,6 +20,9 @@ from kntrace.archive import convergence, load_array, open_run, source_config, st
 from kntrace.archive.provenance import read_record
 from kntrace.documents import read_text
 from kntrace.errors import InputError, KntraceError
+from kntrace.grow.folder import is_finished
+from kntrace.grow.recipe import Recipe
+from kntrace.models.beside import check_beside
 from kntrace.settings import Settings
 from kntrace.study import load_study
 from kntrace.study.importing import import_study
@@ -29,7 +32,7 @@ from kntrace.suite.weights import find_weights
 from kntrace.sweep.baselines import given_baseline
 from kntrace.testing import synthetic_run, synthetic_scores
 
-__all__ = ["READERS", "read"]
+__all__ = ["READERS", "prepare", "read"]
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -122,6 +125,28 @@ def _model_folder(data: bytes) -> None:
     source_config(here)
     find_weights([here], {}, ask=False)
     load_suite(_PLACE / "model")
+
+
+def _beside(data: bytes) -> None:
+    """What transformers would read, before it does; the first byte says which file."""
+    folder = _PLACE / "beside"
+    folder.mkdir(exist_ok=True)
+    names = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+    file = folder / names[data[0] % len(names)] if data else folder / names[0]
+    try:
+        file.write_bytes(data[1:])
+        check_beside(folder, "checkpoint here")
+    finally:
+        file.unlink()
+
+
+def _recipe(data: bytes) -> None:
+    folder = _PLACE / "grown"
+    folder.mkdir(exist_ok=True)
+    (folder / "recipe.json").write_bytes(data)
+    shape = {"world": "flat", "world_seed": 0, "seed": 0, "layers": 1, "hidden": 16, "heads": 2}
+    recipe = Recipe.of(**shape, steps=4, batch=4, checkpoints=2, learning_rate=0.01)
+    is_finished(folder, recipe, ())
 
 
 _RUN_FILES = (
@@ -224,10 +249,18 @@ READERS: dict[str, Callable[[bytes], object]] = {
     "record": _record,
     "baseline": _baseline,
     "model-folder": _model_folder,
+    "beside": _beside,
+    "recipe": _recipe,
     "run": _run,
     "analysis": _analysis,
     "array": _array,
 }
+
+
+def prepare(name: str) -> None:
+    """Make what a reader needs before its first input."""
+    if name in ("run", "analysis", "array"):
+        _made("run")
 
 
 def read(name: str, data: bytes) -> str | None:

@@ -44,6 +44,11 @@ RECORD = {
     "checkpoints": {"step0": {"commit": None, "config": "ab", "files": "cd"}},
     "versions": {"python": "3.11"},
 }
+CONFIG = {"model_type": "gpt_neox", "num_hidden_layers": 2, "rope": {"n_heads": 4, "theta": 1e4}}
+TOKENIZER = {
+    "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "_"},
+    "model": {"type": "BPE", "vocab": {"a": 0, "{": 1}, "merges": [["a", "{"]]},
+}
 
 
 def seeds() -> dict[str, list[bytes]]:
@@ -76,6 +81,13 @@ def seeds() -> dict[str, list[bytes]]:
         "record": [json.dumps(RECORD).encode()],
         "baseline": [array.getvalue()],
         "model-folder": [b'{"weight_map": {"a": "model.safetensors"}, "global_step": 5}'],
+        "beside": [
+            bytes([n]) + json.dumps(content).encode()
+            for n, content in enumerate((CONFIG, TOKENIZER, {"model_max_length": 10**30}, {"a": 1}))
+        ],
+        "recipe": [
+            json.dumps({"world": "flat", "seed": 0, "layers": 1, "checkpoints": 2}).encode()
+        ],
         "run": [bytes([n]) + _content(run / name) for n, name in enumerate(readers._RUN_FILES)],
         "analysis": [
             bytes([n]) + _content(run / "analysis" / name)

@@ -238,7 +238,7 @@ def test_a_foreign_folder_is_left_alone(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "\udc80"])
+@pytest.mark.parametrize("content", ["{", "[]", "\udc80", "[" * 100_000])
 def test_a_broken_recipe_is_named(content, tmp_path):
     (tmp_path / "recipe.json").write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(SuiteError, match=r"recipe\.json"):

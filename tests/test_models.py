@@ -93,7 +93,7 @@ def test_weights_that_are_not_finite_are_named(folder, value):
     ("spoil", "message"),
     [
         (lambda f: (f / "config.json").unlink(), "no config.json"),
-        (lambda f: (f / "config.json").write_text("{"), "cannot be loaded"),
+        (lambda f: (f / "config.json").write_text("{"), "config.json is not valid JSON"),
         (lambda f: (f / "config.json").write_text('{"model_type": "klingon"}'), "cannot be loaded"),
         (lambda f: (f / "model.safetensors").write_bytes(b"short"), "cannot be loaded"),
         (lambda f: (f / "model.safetensors").unlink(), "cannot be loaded"),

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 from kntrace.audit.papers import VOCABULARY
 from kntrace.audit.prints import CheckpointPrint, Problem, TensorPrint, fold, print_tensor
+from kntrace.documents import parse_json, read_text
+from kntrace.errors import SuiteError
 from kntrace.suite.model import CONFIG
 from kntrace.suite.weights import weight_files
 
@@ -27,6 +29,8 @@ _PIECE = 1 << 22
 
 _TOKENIZER = "tokenizer.json"
 _OLDER_TOKENIZERS = ("vocab.json", "merges.txt", "vocab.txt", "*.model", "*.tiktoken")
+_MOST_BYTES = 64 * 2**20
+"""Of a tokenizer that is looked into; the largest have 35 MB."""
 # What a caller sets for one text, and what is not in the vocabulary.
 _CASUAL = ("truncation", "padding", "version")
 
@@ -161,8 +165,9 @@ def _read_gguf(file: Path) -> Iterator[tuple[str, TensorPrint]]:
 def read_papers(folder: Path) -> dict[str, Any]:
     """Read what a folder's checkpoint says of itself beside its weights."""
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        text = read_text(folder / CONFIG, SuiteError, what="a configuration")
+        config = parse_json(text, CONFIG, SuiteError)
+    except SuiteError:
         config = None
     return {
         "config": config if isinstance(config, dict) else None,
@@ -172,11 +177,14 @@ def read_papers(folder: Path) -> dict[str, Any]:
 
 def _read_tokenizer(folder: Path) -> dict[str, str]:
     """Hash the parts of a tokenizer: its vocabulary, and the rest of it."""
+    file = folder / _TOKENIZER
     try:
-        content = (folder / _TOKENIZER).read_bytes()
+        if file.stat().st_size > _MOST_BYTES:
+            return {_TOKENIZER: _hashed(file)}
+        content = file.read_bytes()
     except OSError:
         older = sorted({path for name in _OLDER_TOKENIZERS for path in folder.glob(name)})
-        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in older}
+        return {path.name: _hashed(path) for path in older}
     try:
         whole = dict(json.loads(content))
         rest = {name: part for name, part in whole.items() if name not in _CASUAL}
@@ -184,6 +192,11 @@ def _read_tokenizer(folder: Path) -> dict[str, str]:
         return {VOCABULARY: _digest(words), "its rules": _digest(rest)}
     except (ValueError, TypeError, RecursionError):
         return {_TOKENIZER: hashlib.sha256(content).hexdigest()}
+
+
+def _hashed(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _digest(value: Any) -> str:

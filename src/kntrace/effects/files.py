@@ -20,6 +20,7 @@ import pandas as pd
 from kntrace.archive import Run
 from kntrace.archive.folder import CAUSAL, write_failure
 from kntrace.archive.identity import identity, shortlist
+from kntrace.documents import parse_json, read_text
 from kntrace.effects.result import Ablation
 from kntrace.effects.settings import AblationSettings
 from kntrace.errors import AnalysisError, KntraceError, RunError
@@ -82,7 +83,8 @@ def read_recorded(run: Run) -> Recorded | None:
     if not path.is_file():
         return None
     try:
-        head = json.loads(path.read_text(encoding="utf-8"))
+        text = read_text(path, AnalysisError, what="the record of an ablation")
+        head = parse_json(text, path.name, AnalysisError)
         made_by, of_run = head["format"], head["run"]
         settings = AblationSettings.of(**head["settings"])
         checkpoints = dict(head["checkpoints"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Protocol
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from kntrace.documents import parse_json, read_text
 from kntrace.errors import SuiteError
 from kntrace.suite import Checkpoint, Suite
 
@@ -106,8 +106,8 @@ def is_finished(folder: Path, recipe: _Recipe, files: Iterable[str]) -> bool:
 
 def _read_recipe(file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as failure:
+        found = parse_json(read_text(file, SuiteError, what="a recipe"), file.name, SuiteError)
+    except SuiteError as failure:
         raise SuiteError(
             f"cannot be read ({failure})", where=file, fix="Give a new folder."
         ) from None

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from kntrace.audit import HARMLESS, CheckpointPrint, TensorPrint, fold, print_tensor, read_papers
 from kntrace.errors import KntraceError, ModelError, SettingsError, SuiteError
+from kntrace.models.beside import check_beside, check_described, check_size
 from kntrace.models.feedforward import reads_both_ways
 from kntrace.models.gguf import check_packages, quiet_unpacking, refuse_unread, unpacking
 from kntrace.models.placement import DEVICES, SPREAD, check_spreading, whole_tensors
@@ -178,6 +178,7 @@ def load_checkpoint(
         if spill is not None:
             options |= {"device_map": "auto", "offload_folder": spill.name}
         kind = AutoModelForMaskedLM if reads_both_ways(config) else AutoModelForCausalLM
+        check_size(kind, config, Path(checkpoint.source if checkpoint.gguf else source), where)
         model, report = kind.from_pretrained(
             source, dtype=wide, output_loading_info=True, **options
         )
@@ -211,9 +212,13 @@ def load_tokenizer(checkpoint: Checkpoint) -> tuple[Any, Any]:
 
 def _load_words(checkpoint: Checkpoint, here: tuple[str, dict[str, Any]]) -> tuple[Any, Any]:
     source, options = here
+    where = f"checkpoint {checkpoint.label}"
     bar = quiet_unpacking() if checkpoint.gguf else nullcontext()
-    with _quiet(), bar, _explained(f"checkpoint {checkpoint.label}", checkpoint):
+    if not checkpoint.gguf:
+        check_beside(Path(source), where)
+    with _quiet(), bar, _explained(where, checkpoint):
         config = AutoConfig.from_pretrained(source, **options)
+        check_described(config.to_dict(), where)
         return config, AutoTokenizer.from_pretrained(source, **options)
 
 
@@ -326,24 +331,30 @@ def _explained(where: str, checkpoint: Checkpoint) -> Iterator[None]:
             expected="weights and nothing else",
             fix="Take the checkpoint in safetensors: programs in weights are never run.",
         ) from None
-    except (OSError, ValueError, SafetensorError, json.JSONDecodeError, KeyError) as error:
-        raise _unreadable(place, error, where) from error
-    except RuntimeError as error:
-        if "size mismatch" not in str(error) and "mismatch" not in str(error):
-            raise
-        raise SuiteError(f"{place}: weights do not fit the config", where=where) from error
-    except (KntraceError, MemoryError):
+    except (KntraceError, MemoryError, torch.OutOfMemoryError):
         raise
+    except RuntimeError as error:
+        if "mismatch" in str(error):
+            raise SuiteError(f"{place}: weights do not fit the config", where=where) from error
+        raise _unreadable(place, error, where) from error
     except Exception as error:
-        # The readers of GGUF check little, and a damaged file makes them fail anywhere.
-        if not checkpoint.gguf:
+        # The readers of configurations, tokenizers and GGUF files check little: what a stranger
+        # wrote makes them fail anywhere, and in any way.
+        raise _unreadable(place, error, where) from error
+    except BaseException as error:
+        # The library of tokenizers is written in Rust, of which this is a fault.
+        if type(error).__name__ != "PanicException":
             raise
         raise _unreadable(place, error, where) from error
 
 
-def _unreadable(place: str, error: Exception, where: str) -> SuiteError:
-    first = next(iter(str(error).splitlines()), type(error).__name__)
-    return SuiteError(f"{place} cannot be loaded: {first}", where=where)
+def _unreadable(place: str, error: BaseException, where: str) -> SuiteError:
+    lines = str(error).splitlines() or [""]
+    # Some say in the first line only of which name the second tells.
+    first = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    known = isinstance(error, OSError | ValueError)
+    said = first if known and first else f"{type(error).__name__}: {first}".removesuffix(": ")
+    return SuiteError(f"{place} cannot be loaded: {said}", where=where)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ import pandas as pd
 from kntrace.analysis.files import run_identity
 from kntrace.archive import Run
 from kntrace.archive.folder import ANALYSIS, write_failure
+from kntrace.documents import parse_json, read_text
 from kntrace.errors import AnalysisError
 from kntrace.views.base import Asked, Found, View
 
@@ -87,11 +88,12 @@ def read_view(run: Run, name: str) -> Found:
     path = folder / f"{name}.json"
     anew = f"Compute it again with `kntrace view {run.path} {name}`."
     try:
-        head = json.loads(path.read_text(encoding="utf-8"))
+        content = read_text(path, AnalysisError, what="the record of a view")
+        head = parse_json(content, path.name, AnalysisError)
         made_by, of_run, tables = head["format"], head["run"], head["tables"]
         facts, text = head["facts"], tuple(head["text"])
         places = {part: (folder / one["file"], one) for part, one in tables.items()}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, AnalysisError) as error:
         raise AnalysisError(f"cannot be read ({error})", where=path, fix=anew) from None
     if made_by != FORMAT:
         raise AnalysisError(
