@@ -2,19 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import json
-import multiprocessing
-import os
-import random
-import re
-import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +14,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import kntrace
-from conftest import STEPS, TinySuite, save_checkpoint
+from conftest import STEPS, TinySuite
 from kntrace.archive import (
     Run,
     audit_run,
@@ -33,90 +22,26 @@ from kntrace.archive import (
     open_run,
     read_prints,
     status,
-    writing,
 )
 from kntrace.archive.chunks import chunk_name
 from kntrace.archive.rounding import with_bits
 from kntrace.archive.variables import BLOCK_VARIABLES
-from kntrace.errors import ModelError, RunError, SettingsError, SuiteError
+from kntrace.errors import ModelError, RunError, SettingsError
 from kntrace.formation import prompt_mean
-from kntrace.progress import silent
 from kntrace.settings import Settings
-from kntrace.study import Study
-from kntrace.suite import Suite, load_suite
 from kntrace.sweep import run as sweep
-
-TOTAL = len(STEPS) * 4
-
-
-def finish(tiny: TinySuite, out: Path, **options: Any) -> Run:
-    settled: dict[str, Any] = {"threads": 1, "progress": silent} | options
-    return sweep(tiny.study, tiny.suite, out, **settled)
-
-
-def tree(run: Run | Path) -> dict[str, bytes]:
-    home = (run if isinstance(run, Path) else run.path) / "scores.zarr"
-    return {str(f.relative_to(home)): f.read_bytes() for f in home.rglob("*") if f.is_file()}
-
-
-def times(run: Run) -> dict[tuple[int, int], list[int]]:
-    """When the chunks of each finished block were written."""
-    home, lacking = run.path / "scores.zarr", {*run.missing(), *run.damaged()}
-    return {
-        pair: [(home / n / chunk_name(n, *pair)).stat().st_mtime_ns for n in BLOCK_VARIABLES]
-        for pair in np.ndindex(run.shape)
-        if pair not in lacking
-    }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Models as small as these are slower on two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def master(tiny_suite: TinySuite, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return finish(tiny_suite, tmp_path_factory.mktemp("master") / "run").path
-
-
-@pytest.fixture
-def done(master: Path, tmp_path: Path) -> Run:
-    """A finished run that the test may do anything to."""
-    shutil.copytree(master, tmp_path / "run")
-    return open_run(tmp_path / "run")
-
-
-@pytest.fixture
-def mine(tiny_suite: TinySuite, tmp_path: Path) -> TinySuite:
-    """A copy of the suite that the test may do anything to."""
-    shutil.copytree(tiny_suite.folder, tmp_path / "mine" / "suite")
-    shutil.copy(tiny_suite.study_file, tmp_path / "mine")
-    return TinySuite(tmp_path / "mine" / "suite", tmp_path / "mine" / "study.yaml")
-
-
-@pytest.fixture
-def loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Labels of the checkpoints that are loaded, as they are."""
-    import kntrace.models
-
-    labels: list[str] = []
-    load = kntrace.models.load_checkpoint
-
-    def spy(checkpoint: Any, **options: Any) -> Any:
-        labels.append(checkpoint.label)
-        return load(checkpoint, **options)
-
-    monkeypatch.setattr("kntrace.models.load_checkpoint", spy)
-    return labels
-
-
-def remove(run: Run, checkpoint: int, word: int, variable: str = "score") -> None:
-    (run.path / "scores.zarr" / variable / chunk_name(variable, checkpoint, word)).unlink()
-
+from sweeps import (  # noqa: F401
+    TOTAL,
+    finish,
+    fixture_done,
+    fixture_loads,
+    fixture_master,
+    fixture_mine,
+    fixture_one_thread,
+    remove,
+    times,
+    tree,
+)
 
 # Right numbers
 
@@ -399,307 +324,6 @@ def test_without_verifying_only_missing_blocks_are_done(tiny_suite: TinySuite, d
     (done.path / "scores.zarr" / "fingerprint" / chunk_name("fingerprint", 0)).unlink()
     finish(tiny_suite, done.path, verify=False)
     assert (done.missing(), done.damaged()) == ([], [])
-
-
-# Stopped at any moment
-
-
-def sweep_in_child(
-    study: Study, suite: Suite, out: Path, told: Connection, die_at: int | None = None
-) -> None:
-    """The work of a process that is to be killed; `die_at`: by itself, at its nth renaming."""
-    torch.set_num_threads(1)
-    if die_at is not None:
-        replace, calls = Path.replace, 0
-
-        def dying(self: Path, target: Any) -> Path:
-            nonlocal calls
-            calls += 1
-            if calls == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return replace(self, target)
-
-        setattr(Path, "replace", dying)  # noqa: B010  (mypy knows the method it replaces)
-    told.send("started")
-    try:
-        sweep(study, suite, out, threads=1, progress=silent)
-    except KeyboardInterrupt as stopped:
-        told.send(str(stopped))
-    except RunError as refused:
-        told.send(f"refused: {refused}")
-    else:
-        told.send("finished")
-
-
-Start = Callable[..., tuple[Any, Connection]]
-
-
-@pytest.fixture(scope="module")
-def start(tiny_suite: TinySuite) -> Iterator[Start]:
-    """Start the sweep in another process, forked from one that has imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [
-            "pytest",
-            "transformers.processing_utils",
-            "transformers.models.gpt_neox.modeling_gpt_neox",
-            "kntrace.attribution",
-            "kntrace.sweep",
-        ]
-    )
-    children = []
-
-    def launch(out: Path, die_at: int | None = None) -> tuple[Any, Connection]:
-        mine, theirs = context.Pipe(duplex=False)
-        arguments = (tiny_suite.study, tiny_suite.suite, out, theirs, die_at)
-        child = context.Process(target=sweep_in_child, args=arguments)
-        child.start()
-        children.append(child)
-        theirs.close()
-        assert mine.recv() == "started"
-        return child, mine
-
-    yield launch
-    for child in children:
-        child.kill()
-        child.join()
-
-
-@pytest.mark.slow
-def test_killed_at_random_moments(
-    tiny_suite: TinySuite, master: Path, tmp_path: Path, start: Start
-) -> None:
-    child, told = start(tmp_path / "whole")
-    began = time.monotonic()
-    assert told.recv() == "finished"
-    duration = time.monotonic() - began
-    child.join()
-    chance, found = random.Random(0), []
-    for attempt in range(8):
-        out = tmp_path / f"run{attempt}"
-        child, _ = start(out)
-        time.sleep(chance.uniform(0, duration))
-        child.kill()
-        child.join()
-        started = (out / "scores.zarr").exists()
-        written = times(open_run(out)) if started else {}
-        if started:
-            assert status(out).damaged == ()
-        run = finish(tiny_suite, out)
-        assert written.items() <= times(run).items(), "a finished block was written again"
-        assert tree(run) == tree(master)
-        assert not list(out.rglob("*.partial"))
-        found.append(len(written))
-    assert len({*found}) > 2, f"the kills should differ in how much was done: {found}"
-
-
-@pytest.mark.parametrize("die_at", [1, 4, 5, 20, 30, 32, 34, 35, 37, 38, 39, 70])
-def test_killed_at_chosen_moments(
-    tiny_suite: TinySuite, master: Path, tmp_path: Path, start: Start, die_at: int
-) -> None:
-    """Just before one file gets its name: in the making, and before each chunk of a block."""
-    out = tmp_path / "run"
-    child, _ = start(out, die_at)
-    child.join()
-    assert child.exitcode == -signal.SIGKILL
-    assert list(out.rglob("*.partial"))
-    run = finish(tiny_suite, out)
-    assert tree(run) == tree(master)
-    assert not list(out.rglob("*.partial"))
-    assert run.study == tiny_suite.study
-
-
-def test_killed_again_and_again(
-    tiny_suite: TinySuite, master: Path, tmp_path: Path, start: Start
-) -> None:
-    out = tmp_path / "run"
-    for die_at in (40, 13, 9, 3):
-        start(out, die_at)[0].join()
-    child, told = start(out)
-    assert told.recv() == "finished"
-    child.join()
-    assert tree(out) == tree(master)
-    record = open_run(out).provenance
-    assert [item["blocks"] for item in record["sessions"]][-1] < TOTAL
-
-
-def test_ctrl_c_says_how_to_go_on(
-    tiny_suite: TinySuite, master: Path, tmp_path: Path, start: Start
-) -> None:
-    out = tmp_path / "run"
-    child, told = start(out)
-    while not (out / "scores.zarr" / "score" / chunk_name("score", 0, 0)).exists():
-        time.sleep(0.001)
-    os.kill(child.pid, signal.SIGINT)
-    message = told.recv()
-    child.join()
-    assert child.exitcode == 0
-    assert not (out / ".lock").exists()
-    kept = TOTAL - len(open_run(out).missing())
-    said = re.match(rf"Stopped with (\d+) of {TOTAL} blocks done in {re.escape(str(out))}", message)
-    # The block in hand may have become whole while the message was being made.
-    assert said is not None
-    assert int(said[1]) in (kept, kept - 1)
-    assert 1 <= kept < TOTAL
-    assert "same command again" in message
-    assert tree(finish(tiny_suite, out)) == tree(master)
-
-
-def test_two_runs_at_once(master: Path, tmp_path: Path, start: Start) -> None:
-    out = tmp_path / "run"
-    children = [start(out), start(out)]
-    messages = sorted(told.recv() for _, told in children)
-    for child, _ in children:
-        child.join()
-    assert messages[0] == "finished"
-    assert messages[1] == "finished" or "another kntrace run is writing" in messages[1]
-    assert tree(out) == tree(master)
-
-
-def test_a_folder_in_use_is_refused(tiny_suite: TinySuite, done: Run) -> None:
-    with writing(done.path), pytest.raises(RunError, match="another kntrace run is writing"):
-        finish(tiny_suite, done.path)
-
-
-def test_a_full_disk_loses_nothing(
-    tiny_suite: TinySuite, master: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import zarr.storage._local as local
-
-    put, calls = local._put, 0
-
-    def full(path: Path, *args: Any, **options: Any) -> int:
-        nonlocal calls
-        calls += "score" in path.parts and path.name.startswith("c.")
-        if calls > 5:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return put(path, *args, **options)
-
-    out = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(local, "_put", full)
-        with pytest.raises(RunError, match=r"disk is full.*same command again"):
-            finish(tiny_suite, out)
-    assert (status(out).done, status(out).damaged) == (5, ())
-    written = times(open_run(out))
-    run = finish(tiny_suite, out)
-    assert written.items() <= times(run).items()
-    assert tree(run) == tree(master)
-
-
-# Never from other inputs
-
-
-def refused(tiny: TinySuite, run: Run, **options: Any) -> str:
-    """The message with which the run is refused, after a look that nothing was changed."""
-    before = tree(run)
-    with pytest.raises(RunError) as caught:
-        finish(tiny, run.path, **options)
-    assert tree(run) == before
-    assert not (run.path / ".lock").exists()
-    return str(caught.value)
-
-
-def test_a_changed_study_is_refused(mine: TinySuite, done: Run) -> None:
-    mine.study_file.write_text(mine.study_file.read_text().replace("hunts mice", "says meow"))
-    message = refused(mine, done)
-    assert "prompt 2 (main) of 'cat': 'what hunts mice' -> 'what says meow'" in message
-    assert "another --out" in message
-
-
-def test_a_changed_setting_is_refused(tiny_suite: TinySuite, done: Run) -> None:
-    message = refused(tiny_suite, done, settings=Settings.of(rule="midpoint"))
-    assert "settings: rule: adaptive -> midpoint" in message
-
-
-def test_a_checkpoint_of_another_architecture_is_refused(mine: TinySuite, tmp_path: Path) -> None:
-    file = mine.folder / "step10" / "config.json"
-    config = json.loads(file.read_text())
-    file.write_text(json.dumps(config | {"use_parallel_residual": False}))
-    with pytest.raises(ModelError, match=r"step10.*use_parallel_residual True -> False"):
-        finish(mine, tmp_path / "run")
-
-
-def test_a_missing_folder_is_found_before_anything_is_scored(
-    mine: TinySuite, tmp_path: Path
-) -> None:
-    suite = mine.suite
-    shutil.rmtree(mine.folder / "step10")
-    with pytest.raises(SuiteError, match="step10"):
-        kntrace.run(mine.study, suite, tmp_path / "run", progress=silent)
-    assert not (tmp_path / "run" / "scores.zarr").exists()
-
-
-def test_another_suite_is_refused(mine: TinySuite, done: Run) -> None:
-    shutil.rmtree(mine.folder / "step10")
-    assert "suite: checkpoint step10 is gone" in refused(mine, done)
-
-
-@pytest.mark.parametrize("left", [[], [(1, 2)], [(2, 0)]])
-def test_changed_weights_are_refused(
-    mine: TinySuite, done: Run, left: list[tuple[int, int]]
-) -> None:
-    """Also where the checkpoint was finished and others, or none, are still to do."""
-    for pair in left:
-        remove(done, *pair)
-    file = mine.folder / "step10" / "model.safetensors"
-    weights = load_file(file)
-    name = next(iter(weights))
-    weights[name].view(-1)[0] += 1e-3
-    save_file(weights, file, metadata={"format": "pt"})
-    assert "the weights of 'step10' have changed" in refused(mine, done)
-
-
-def test_a_changed_configuration_is_refused(mine: TinySuite, done: Run) -> None:
-    file = mine.folder / "step10" / "config.json"
-    config = json.loads(file.read_text())
-    file.write_text(json.dumps(config | {"transformers_version": "9.9"}))
-    finish(mine, done.path)
-    file.write_text(json.dumps(config | {"layer_norm_eps": 1e-3}))
-    assert "the configuration of 'step10' has changed" in refused(mine, done)
-
-
-def test_a_moved_and_touched_suite_goes_on(
-    mine: TinySuite, done: Run, master: Path, loads: list[str]
-) -> None:
-    for file in mine.folder.rglob("*"):
-        os.utime(file, ns=(1, 1))
-    remove(done, 2, 1)
-    finish(mine, done.path)
-    assert loads == ["step0", "step10", "step100"], "touched files have to be looked at"
-    assert tree(done) == tree(master)
-    finish(mine, done.path)
-    assert len(loads) == 3, "and only once"
-
-
-def test_finished_checkpoints_may_be_deleted(
-    mine: TinySuite, done: Run, master: Path, tmp_path: Path
-) -> None:
-    suite = tmp_path / "suite.yaml"
-    suite.write_text(mine.suite.to_yaml())
-    shutil.rmtree(mine.folder / "step0")
-    remove(done, 2, 1)
-    sweep(mine.study, load_suite(suite), done.path, threads=1, progress=silent)
-    assert tree(done) == tree(master)
-
-
-def test_another_tokenizer_is_refused(mine: TinySuite, done: Run, tmp_path: Path) -> None:
-    for folder in (mine.folder / "step10", mine.folder / "step100"):
-        file = folder / "tokenizer.json"
-        text = file.read_text().replace('"meow"', '"@"').replace('"woof"', '"meow"')
-        file.write_text(text.replace('"@"', '"woof"'))
-    with pytest.raises(ModelError, match=r"step10: its tokenizer reads the study's prompts"):
-        finish(mine, done.path)
-    with pytest.raises(ModelError, match=r"step10: its tokenizer reads the study's prompts"):
-        finish(mine, tmp_path / "new")
-
-
-def test_a_checkpoint_of_another_shape_is_refused(mine: TinySuite, tmp_path: Path) -> None:
-    shutil.rmtree(mine.folder / "step10")
-    save_checkpoint(mine.folder / "step10", seed=1, layers=3)
-    with pytest.raises(ModelError, match=r"step10: .*num_hidden_layers 2 -> 3"):
-        finish(mine, tmp_path / "run")
-    assert status(tmp_path / "run").done == 4
 
 
 # Words and numbers that do not fit
