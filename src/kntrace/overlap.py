@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
+from scipy.sparse import csr_array
 
 from kntrace.errors import AnalysisError
 from kntrace.labels import group_codes, members_of
@@ -183,10 +184,11 @@ def _in_common(chosen: xr.Dataset) -> npt.NDArray[np.int64]:
     held = layer >= 0
     of_all = layer[held] * (int(neuron[held].max()) + 1) + neuron[held]
     _, code = np.unique(of_all, return_inverse=True)
-    # Ones and zeros as numbers that a fast product takes, which are exact up to 16 million.
-    member = np.zeros((len(layer), int(code.max()) + 1), dtype=np.float32)
-    member[np.nonzero(held)[0], code] = 1
-    return (member @ member.T).astype(np.int64)
+    # As many numbers as there are knowledge neurons, not words times neurons.
+    shape = (len(layer), int(code.max()) + 1)
+    member = csr_array((np.ones(len(code), dtype=np.int64), (np.nonzero(held)[0], code)), shape)
+    common: npt.NDArray[np.int64] = (member @ member.T).toarray()
+    return common
 
 
 def _hypergeometric(first: _Floats, second: _Floats, total: int) -> tuple[_Floats, _Floats]:

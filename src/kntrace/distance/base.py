@@ -101,20 +101,22 @@ def process_sets(formation: xr.DataArray, *, per_probability: bool = False) -> l
         probabilities to divide by.
     """
     array = formation.transpose("word", "rank", "checkpoint")
-    values = array.values.astype(np.float64)
+    values = array.values.astype(np.float64, copy=False)
     held = np.ones(values.shape[:2], dtype=np.bool_)
     if "layer" in array.coords:
         held = array["layer"].transpose("word", "rank").values >= 0
     if per_probability:
         values = _divided(values, array)
-    for word, _, checkpoint in np.argwhere(held[..., None] & ~np.isfinite(values)):
-        raise AnalysisError(
-            "a formation process holds a value that is not a finite number",
-            where=_cell(array, word, checkpoint),
-            expected="finite scores",
-        )
-    for word in np.flatnonzero(~held.any(axis=1)):
-        raise AnalysisError("no knowledge neurons", where=f"word {array['word'].values[word]}")
+    # Word by word: all words' processes are the largest thing that an analysis holds.
+    for word, (some, mine) in enumerate(zip(held, values, strict=True)):
+        for _, at in np.argwhere(some[:, None] & ~np.isfinite(mine)):
+            raise AnalysisError(
+                "a formation process holds a value that is not a finite number",
+                where=_cell(array, word, int(at)),
+                expected="finite scores",
+            )
+    for empty in np.flatnonzero(~held.any(axis=1)):
+        raise AnalysisError("no knowledge neurons", where=f"word {array['word'].values[empty]}")
     return [values[word, held[word]] for word in range(len(values))]
 
 

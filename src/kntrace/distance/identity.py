@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from kntrace.distance.base import Matrix
+from kntrace.distance.rows import Rows
 from kntrace.progress import Progress
 from kntrace.wording import Wording
 
@@ -36,9 +37,10 @@ class NeuronIdentity:
 
     Notes
     -----
-    Reads the archive once; holds one checkpoint of all words, W x neurons float64. A word
-    without any score, or just like the mean word, has no angle: its distance is 1 to every word
-    that has one, and 0 to others like it.
+    Reads the archive once. Of one checkpoint of all words, W x neurons float64, it holds no
+    more than 128 MB; what is more is in a temporary file. A word without any score, or just
+    like the mean word, has no angle: its distance is 1 to every word that has one, and 0 to
+    others like it.
     """
 
     name: str = "identity"
@@ -50,33 +52,41 @@ class NeuronIdentity:
 
     def pairwise(self, view: Wording, progress: Progress, workers: int = 1) -> Matrix:
         """Distances of all pairs of words, without unit; `workers` are not needed."""
-        labels = view.checkpoints
-        total = np.zeros((len(view.words), len(view.words)))
-        for checkpoint, label in enumerate(labels):
-            progress(self.name, checkpoint, len(labels), label)
-            rows = [view.mean(checkpoint, word).ravel() for word in range(len(view.words))]
-            total += _one_minus_cosine(_directions(np.stack(rows), self.centred))
+        labels, words = view.checkpoints, len(view.words)
+        total = np.zeros((words, words))
+        neurons = view.scores.sizes["layer"] * view.scores.sizes["neuron"]
+        with Rows(words, neurons) as shares:
+            for checkpoint, label in enumerate(labels):
+                progress(self.name, checkpoint, len(labels), label)
+                largest = 0.0
+                for word in range(words):
+                    share = _shares(view.mean(checkpoint, word).ravel())
+                    largest = max(largest, float(np.linalg.norm(share)))
+                    shares.put(word, share)
+                total += _one_minus_cosine(shares, self.centred, _ROUNDING * largest)
         progress(self.name, len(labels), len(labels))
         return total / len(labels)
 
 
-def _directions(scores: Matrix, centred: bool) -> Matrix:
-    """Unit vectors of the words' shares, about the mean share or not; zero where there is none."""
-    shares = _divided(scores, np.abs(scores).sum(axis=1), floor=0.0)
-    size = np.linalg.norm(shares, axis=1).max()
-    vectors = shares - shares.mean(axis=0) if centred else shares
-    return _divided(vectors, np.linalg.norm(vectors, axis=1), floor=_ROUNDING * float(size))
+def _shares(scores: Matrix) -> Matrix:
+    """Scores over the sum of their sizes; zero throughout where they are."""
+    by = np.abs(scores).sum()
+    shares: Matrix = scores / by if by > 0 else np.zeros_like(scores)
+    return shares
 
 
-def _divided(rows: Matrix, by: Matrix, *, floor: float) -> Matrix:
-    usable = by > floor
-    divided: Matrix = np.where(usable, 1 / np.where(usable, by, 1.0), 0.0)[:, None] * rows
-    return divided
-
-
-def _one_minus_cosine(unit: Matrix) -> Matrix:
-    flat = ~unit.any(axis=1)
-    distances: Matrix = 1 - unit @ unit.T
+def _one_minus_cosine(rows: Rows, centred: bool, floor: float) -> Matrix:
+    """Of the angles between rows, about the mean row or not; those up to `floor` have none."""
+    products: Matrix | float = 0.0
+    for slab in rows.slabs():
+        if centred:
+            slab -= slab.mean(axis=0)
+        products = products + slab @ slab.T
+    inner = np.asarray(products)
+    lengths = np.sqrt(np.diag(inner))
+    flat = lengths <= floor
+    by = np.where(flat, 0.0, 1 / np.where(flat, 1.0, lengths))
+    distances: Matrix = 1 - by[:, None] * inner * by
     distances[np.ix_(flat, flat)] = 0.0
     # Rounding may carry equal directions below zero.
     return np.clip(distances, 0.0, 2.0)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
+from scipy.sparse import csc_array
 from scipy.stats import hypergeom
 
 from kntrace.errors import AnalysisError
@@ -131,11 +132,11 @@ def early_neurons(
     if permutations < 1:
         raise AnalysisError(f"{permutations} permutations", expected="at least one")
     final = _final(scores, chosen)
-    sizes, total = final.sum(axis=1), final.shape[1]
+    sizes, total = np.asarray(final.sum(axis=1), dtype=np.int64), final.shape[1]
     k = max(1, round(float(sizes.mean())))
     groups = chosen["group"].values
     rng = np.random.default_rng(seed)
-    deals = rng.permuted(np.tile(np.arange(len(final)), (permutations, 1)), axis=1)
+    deals = rng.permuted(np.tile(np.arange(len(sizes)), (permutations, 1)), axis=1)
     tables, rows = [], []
     for place, label in enumerate(view.checkpoints):
         progress(_STAGE, place, len(view.checkpoints), label)
@@ -156,8 +157,8 @@ def early_neurons(
     )
 
 
-def _final(scores: xr.Dataset, chosen: xr.Dataset) -> _Bools:
-    """(word, neuron), counted through all layers: whether it is a knowledge neuron."""
+def _final(scores: xr.Dataset, chosen: xr.Dataset) -> csc_array:
+    """(word, neuron), counted through all layers: 1 where it is a knowledge neuron."""
     width = scores.sizes["neuron"]
     layer, neuron = (chosen[name].transpose("word", "rank").values for name in ("layer", "neuron"))
     word, rank = np.nonzero(layer >= 0)
@@ -165,17 +166,20 @@ def _final(scores: xr.Dataset, chosen: xr.Dataset) -> _Bools:
     columns = scores.indexes["neuron"].get_indexer(pd.Index(neuron[word, rank]))
     if min(places.min(), columns.min()) < 0:
         raise AnalysisError("knowledge neurons that the scores have not")
-    final = np.zeros((chosen.sizes["word"], scores.sizes["layer"] * width), dtype=np.bool_)
-    final[word, places * width + columns] = True
-    return final
+    shape = (chosen.sizes["word"], scores.sizes["layer"] * width)
+    ones = np.ones(len(word), dtype=np.int32)
+    # As many numbers as there are knowledge neurons, not words times neurons.
+    return csc_array((ones, (word, places * width + columns)), shape=shape)
 
 
-def _common(view: Wording, checkpoint: int, final: _Bools, sizes: npt.NDArray[np.int64]) -> _Floats:
+def _common(
+    view: Wording, checkpoint: int, final: csc_array, sizes: npt.NDArray[np.int64]
+) -> _Floats:
     """(word, other word): the first's largest now, as many as it ends with, in the other's set."""
-    common = np.empty((len(final), len(final)))
-    for word in range(len(final)):
+    common = np.empty((len(sizes), len(sizes)))
+    for word, size in enumerate(sizes):
         flat = view.mean(checkpoint, word).ravel()
-        common[word] = final[:, _largest(flat, int(sizes[word]))].sum(axis=1)
+        common[word] = final[:, _largest(flat, int(size))].sum(axis=1)
     return common
 
 

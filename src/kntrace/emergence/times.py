@@ -133,7 +133,7 @@ def formation_times(
             "word": paths["word"].values,
             "group": paths["group"].values,
             "neurons": middle,
-            "together": half_rise(np.where(held[..., None], paths.values, 0.0).sum(axis=1)),
+            "together": half_rise(_together(paths.values, held)),
             "probability": answer,
             "before": np.where((risen > 0) & ~np.isnan(answer), before, np.nan),
         }
@@ -195,6 +195,11 @@ def _held(paths: xr.DataArray) -> npt.NDArray[np.bool_]:
         return np.ones(paths.shape[:2], dtype=np.bool_)
     held: npt.NDArray[np.bool_] = paths["layer"].transpose("word", "rank").values >= 0
     return held
+
+
+def _together(values: _Floats, held: npt.NDArray[np.bool_]) -> _Floats:
+    """(word, checkpoint): sum over the word's neurons."""
+    return np.stack([word[some].sum(axis=0) for word, some in zip(values, held, strict=True)])
 
 
 def _medians(rows: _Floats) -> _Floats:

@@ -1,0 +1,161 @@
+"""Peak memory of `kntrace analyse`, stage by stage, as words and checkpoints grow.
+
+Every size is a run folder of random blocks and is analysed in a process of its own, Linux only,
+as runs are whose scores take more than 256 MB: block by block.
+`beyond` is the peak less what the process held before and less one copy of the formation
+processes (words x k x checkpoints numbers of eight bytes).
+
+    OMP_NUM_THREADS=1 python benchmarks/analysis_memory.py --sizes 50x8,100x8,200x8,50x16,50x32
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import kntrace
+from kntrace.analysis import analyse, compute
+from kntrace.archive import Block, create_run
+from kntrace.settings import Settings
+from kntrace.study import Study, Word
+from kntrace.suite import Checkpoint, Suite
+
+GROUPS = 5
+MB = 1e6
+
+
+def make(path: Path, words: int, checkpoints: int, layers: int, width: int, prompts: int) -> None:
+    """Write a run whose blocks are drawn one by one, so that making it needs no memory."""
+    asked = {"main": tuple(f"question {place}" for place in range(prompts))}
+    study = Study(
+        name="drawn",
+        words=tuple(
+            Word(text=f"word {place}", group=f"group {place * GROUPS // words}", prompts=asked)
+            for place in range(words)
+        ),
+    )
+    suite = Suite(
+        "drawn",
+        tuple(
+            Checkpoint(f"step{place}", place, None, f"/no/{place}", None)
+            for place in range(checkpoints)
+        ),
+    )
+    settings = Settings(activations=False)
+    run = create_run(path, study, suite, settings, layers=layers, width=width)
+    rng = np.random.default_rng(0)
+    strength = np.exp(rng.standard_normal((GROUPS, layers, width)))
+    small = (prompts, layers)
+    for checkpoint in range(checkpoints):
+        run.write_fingerprint(checkpoint, f"{checkpoint:064x}")
+        grown = (checkpoint + 1) / checkpoints
+        for word in range(words):
+            noise = rng.standard_normal((prompts, layers, width))
+            score = 1e-4 * grown * strength[word * GROUPS // words] * np.exp(noise)
+            block = Block(
+                score.astype(np.float32),
+                np.zeros(small, dtype=np.float32),
+                np.full(prompts, grown * rng.random(), dtype=np.float32),
+                np.zeros(prompts, dtype=np.int32),
+                np.full(small, 5, dtype=np.int32),
+                np.ones(small, dtype=np.int8),
+            )
+            run.write_block(checkpoint, word, block)
+
+
+def resident(field: str) -> int:
+    """Bytes that this process holds (`VmRSS`), or has held at most (`VmHWM`)."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    if found is None:
+        raise SystemExit("this system does not say how much memory a process holds")
+    return int(found[1]) * 1024
+
+
+class Peaks:
+    """A `Progress` that remembers the most memory of every stage."""
+
+    def __init__(self) -> None:
+        self.by_stage: dict[str, int] = {}
+        self._stage = "start"
+
+    def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        """Note the peak up to now, and begin a new one with each stage."""
+        peak = resident("VmHWM")
+        self.by_stage[self._stage] = max(self.by_stage.get(self._stage, 0), peak)
+        if stage != self._stage:
+            Path("/proc/self/clear_refs").write_text("5")
+            self._stage = stage
+
+
+def measure(path: Path, k: int, permutations: int, distances: list[str]) -> None:
+    """Analyse one run and print what it held, as JSON."""
+    # As of a run that is larger than what is simply held in memory.
+    compute._HELD = 0
+    run = kntrace.open_run(path)
+    warm = np.ones((64, 64)) @ np.ones((64, 64))
+    del warm
+    before, peaks, start = resident("VmRSS"), Peaks(), time.monotonic()
+    analyse(run, k=k, permutations=permutations, distances=distances, progress=peaks)
+    peaks("end", 0, 0)
+    print(
+        json.dumps(
+            {
+                "before": before,
+                "stages": peaks.by_stage,
+                "seconds": time.monotonic() - start,
+            }
+        )
+    )
+
+
+def main() -> None:
+    """Print a table with one line a size."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sizes", default="50x8,100x8,200x8,400x8,50x16,50x32,50x64")
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--width", type=int, default=4096)
+    parser.add_argument("--prompts", type=int, default=2)
+    parser.add_argument("--k", type=int, default=50)
+    parser.add_argument("--permutations", type=int, default=99)
+    parser.add_argument("--distances", default="emd,identity")
+    parser.add_argument("--stages", action="store_true", help="A line for every stage, too.")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        measure(given.one, given.k, given.permutations, given.distances.split(","))
+        return
+    print("| words | checkpoints | scores, MB | formation, MB | peak, MB | beyond, MB | at | s |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for size in given.sizes.split(","):
+        words, checkpoints = map(int, size.split("x"))
+        with tempfile.TemporaryDirectory() as home:
+            path = Path(home) / "run"
+            make(path, words, checkpoints, given.layers, given.width, given.prompts)
+            command = [sys.executable, __file__, "--one", str(path), "--k", str(given.k)]
+            command += ["--permutations", str(given.permutations), "--distances", given.distances]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        stage, peak = max(found["stages"].items(), key=lambda entry: entry[1])
+        scores = 4 * words * checkpoints * given.prompts * given.layers * given.width
+        formation = 8 * words * checkpoints * given.k
+        beyond = peak - found["before"] - formation
+        print(
+            f"| {words} | {checkpoints} | {scores / MB:,.0f} | {formation / MB:.1f} | "
+            f"{peak / MB:,.0f} | {beyond / MB:,.0f} | {stage} | {found['seconds']:.0f} |",
+            flush=True,
+        )
+        if given.stages:
+            for name, most in found["stages"].items():
+                print(f"    {name}: {(most - found['before']) / MB:,.0f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
