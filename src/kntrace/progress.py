@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-__all__ = ["Bars", "Progress", "silent"]
+__all__ = ["Bars", "Progress", "duration", "silent"]
 
 
 class Progress(Protocol):
@@ -25,6 +25,15 @@ class Progress(Protocol):
 
 def silent(stage: str, done: int, total: int, detail: str = "") -> None:
     """A `Progress` that says nothing."""
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a person would say it: `40 s`, `12 min`, `3.5 h`, `2.1 days`."""
+    for unit, size, most in (("s", 1, 100), ("min", 60, 100 * 60), ("h", 3600, 72 * 3600)):
+        if seconds < most:
+            value = seconds / size
+            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
+    return f"{seconds / 86400:.1f} days"
 
 
 class Bars:

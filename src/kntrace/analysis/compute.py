@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from kntrace.analysis.ahead import long_distances
 from kntrace.analysis.corrected import corrected_distances
 from kntrace.analysis.covariates import find_covariates
 from kntrace.analysis.files import read_analysis, write_analysis
-from kntrace.analysis.matrices import BASELINE, distance_matrices
+from kntrace.analysis.matrices import BASELINE, bound_errors, distance_matrices
 from kntrace.analysis.prompt_noise import prompt_noise
 from kntrace.analysis.reliability import split_half
 from kntrace.analysis.result import Analysis
@@ -50,6 +51,7 @@ def analyse(
     seed: int = 0,
     workers: int = 1,
     progress: Progress = silent,
+    tell: Callable[[str], None] | None = None,
 ) -> Analysis:
     """Analyse a finished run and write what was found into its folder `analysis`.
 
@@ -79,6 +81,8 @@ def analyse(
         Processes for the earth mover's distances; they change no number.
     progress
         Told of the work done, in stages named after the distances and others.
+    tell
+        Told in a sentence of each distance that will take long, and about how long.
 
     Returns
     -------
@@ -115,6 +119,7 @@ def analyse(
         seed=seed,
         workers=workers,
         progress=progress,
+        tell=tell,
     )
     found = replace(found, run=run)
     with writing(run.path):
@@ -135,6 +140,7 @@ def analyse_scores(
     seed: int = 0,
     workers: int = 1,
     progress: Progress = silent,
+    tell: Callable[[str], None] | None = None,
 ) -> Analysis:
     """Analyse scores that need not belong to a run folder; nothing is written.
 
@@ -144,7 +150,7 @@ def analyse_scores(
         In the form of `Run.scores`.
     groups
         The words of every group; as the scores' coordinate `group` has it unless given.
-    k, select, distances, averaging, covariates, permutations, seed, workers, progress
+    k, select, distances, averaging, covariates, permutations, seed, workers, progress, tell
         As for `analyse`.
 
     Raises
@@ -155,7 +161,9 @@ def analyse_scores(
     names, given = _wanted(distances), find_covariates(covariates, scores)
     members = {name: tuple(words) for name, words in (groups or _groups_of(scores)).items()}
     size = scores["score" if "score" in scores else "mean_score"].nbytes
-    scores = scores.compute() if size <= _HELD else scores
+    # What is small is read once in any case: nearly everything asks for it.
+    small = {name: scores[name].compute() for name in ("rank", "probability")}
+    scores = scores.compute() if size <= _HELD else scores.assign(small)
     neurons = scores.sizes["layer"] * scores.sizes["neuron"]
     selection = _selection(k, select, averaging, neurons)
     tests = {"permutations": permutations, "seed": seed}
@@ -163,6 +171,9 @@ def analyse_scores(
     chosen = selection.choose(scores)
     _refuse_empty(chosen)
     formation = formation_processes(scores, chosen, progress=progress)
+    if tell is not None:
+        for line in long_distances(formation, names, workers):
+            tell(line)
     matrices = distance_matrices(scores, formation, names, progress, workers)
     corrected, uncorrected = corrected_distances(matrices, given)
     verdicts, notes = _verdicts(scores, members, matrices, progress)
@@ -192,7 +203,7 @@ def analyse_scores(
         times=formation_times(formation, probability, **tests),
         verdict=combine(verdicts),
         verdicts=verdicts,
-        notes=(*notes, *uncorrected, *left_out),
+        notes=(*notes, *uncorrected, *left_out, *bound_errors(matrices)),
     )
 
 

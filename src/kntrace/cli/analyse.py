@@ -52,8 +52,8 @@ def analyse(
         what(
             metavar="NAME",
             help="A distance by name; may be given again. There are emd, emd_euclidean (w1), w2, "
-            "emd_public_code, emd_over_probability, sliced, jaccard, identity, cosine, "
-            "probability_curve.",
+            "emd_public_code, emd_over_probability, emd_bound, sliced, jaccard, identity, "
+            "cosine, probability_curve.",
             autocompletion=values.of(values.DISTANCES),
         ),
     ] = None,
@@ -111,6 +111,7 @@ def analyse(
             seed=seed,
             workers=workers or usable_processors(),
             progress=progress,
+            tell=tell,
         )
         if figures:
             from kntrace.figures import draw_all

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import kntrace
 from kntrace.errors import KntraceError
-from kntrace.progress import Progress
+from kntrace.progress import Progress, duration
 from kntrace.study import Study
 from kntrace.suite import Suite
 from kntrace.suite.weights import size_in_words
@@ -29,15 +29,6 @@ def announce(study: Study, suite: Suite, folder: Path) -> str:
         f"Scoring {words} words ({prompts} prompts) x {len(suite)} checkpoints, "
         f"{words * len(suite):,} blocks, into {folder}"
     )
-
-
-def duration(seconds: float) -> str:
-    """A length of time as a person would say it: `40 s`, `12 min`, `3.5 h`, `2.1 days`."""
-    for unit, size, most in (("s", 1, 100), ("min", 60, 100 * 60), ("h", 3600, 72 * 3600)):
-        if seconds < most:
-            value = seconds / size
-            return f"{value:.1f} {unit}" if value < 10 else f"{value:.0f} {unit}"
-    return f"{seconds / 86400:.1f} days"
 
 
 class Foreword:

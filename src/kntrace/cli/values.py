@@ -58,6 +58,7 @@ DISTANCES = (
     "emd",
     "emd_euclidean",
     "emd_public_code",
+    "emd_bound",
     "w1",
     "w2",
     "emd_over_probability",

@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from kntrace.distance.base import Distance, FormationDistance, Matrix, Proved, ScoresDistance
+from kntrace.distance.bound import EarthMoverBound
 from kntrace.distance.corrections import (
     Correction,
     HubCorrection,
@@ -33,6 +34,7 @@ __all__ = [
     "Correction",
     "Distance",
     "EarthMover",
+    "EarthMoverBound",
     "FormationDistance",
     "HubCorrection",
     "NeuronIdentity",
@@ -92,6 +94,7 @@ _KNOWN: tuple[Distance, ...] = (
         ground="sqeuclidean",
         per_probability=True,
     ),
+    EarthMoverBound(),
     SlicedWasserstein(),
     NeuronSets(),
     NeuronIdentity(),
@@ -150,8 +153,9 @@ def pairwise_distances(
     xr.DataArray
         (word, other_word) float64, exactly symmetric, zero on the diagonal; coordinates
         `group` and `other_group`; attributes `distance`, `description`, `unit`, `metric`
-        and `wording`, and of earth mover's distances `pairs`, `proved` and `largest_gap`: how
-        many of the optima were proved by duality, and with what gap.
+        and `wording`, of earth mover's distances `pairs`, `proved` and `largest_gap`: how
+        many of the optima were proved by duality, and with what gap; and of `emd_bound` what
+        `EarthMoverBound.prove` found of its error.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from kntrace.distance.pot import load_pot
 from kntrace.errors import AnalysisError
 from kntrace.progress import Progress
 
-__all__ = ["SlicedWasserstein"]
+__all__ = ["SlicedWasserstein", "squared_on_a_line"]
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,13 @@ class SlicedWasserstein:
         for done, direction in enumerate(directions):
             progress(self.name, done, len(directions))
             # Not a matrix product, whose rounding may depend on where a row stands.
-            total += _squared_on_a_line([np.sort((v * direction).sum(axis=1)) for v in sets])
+            total += squared_on_a_line([np.sort((v * direction).sum(axis=1)) for v in sets])
         progress(self.name, len(directions), len(directions))
         root: Matrix = np.ldexp(np.sqrt(total / len(directions)), power)
         return root
 
 
-def _squared_on_a_line(rows: list[Matrix]) -> Matrix:
+def squared_on_a_line(rows: list[Matrix]) -> Matrix:
     """Squared Wasserstein distances of order two between sorted sets of numbers."""
     if len({len(row) for row in rows}) == 1:
         stacked = np.stack(rows)
