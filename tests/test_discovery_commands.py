@@ -110,7 +110,8 @@ def test_the_command_alone_shows_the_table(hub: HubServer, tmp_path: Path) -> No
     assert "Pythia (14M to 12B; Apache-2.0)" in printed
     assert "86 of the 154 names" in printed
     code, printed, _ = kntrace(hub, tmp_path / "home", "suite", "--json")
-    assert {suite["name"] for suite in json.loads(printed)} == {s.name for s in known_suites()}
+    listed = json.loads(printed)["suites"]
+    assert {suite["name"] for suite in listed} == {suite.name for suite in known_suites()}
     assert hub.requests == []
 
 

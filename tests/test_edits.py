@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
+from drawn_figures import assert_readable
 from kntrace.archive import Run
 from kntrace.errors import AnalysisError, ModelError, SettingsError
-from kntrace.figures import render
+from kntrace.figures import SIZES, render, sized
 from kntrace.models.feedforward import find_stack
 from kntrace.probes import Weights
 from kntrace.probes.asking import Answers
@@ -228,6 +229,9 @@ def test_a_run_is_changed_kept_drawn_shown_and_left_as_it_was(
     for part, table in found.tables.items():
         pd.testing.assert_frame_equal(again.tables[part], table, check_dtype=False)
     assert render(view.draw(again), "svg") == render(view.draw(found), "svg")
+    for size in SIZES:
+        with sized(size) as room:
+            assert_readable(view.draw(found), size, room)
     assert set(found.main["checkpoint"]) == {"step0", "step100"}
     (shown,) = sections(run, lambda one, kept: one.describe(kept))
     assert shown.name == name

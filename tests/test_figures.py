@@ -1,40 +1,28 @@
-"""Figures are tested by the tables they draw, and by what of them can be read."""
+"""What every figure must do, whatever it is drawn of; its file, and the map of distances."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given
-from hypothesis import strategies as st
-from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.text import Text
-from matplotlib.transforms import Bbox
 
+from drawn_figures import GROUPS, analysed, assert_readable, numbered, shown, with_steps
 from kntrace.analysis import Analysis, analyse, analyse_scores
 from kntrace.contrasts import contrast
-from kntrace.errors import AnalysisError, RunError, SettingsError
-from kntrace.figures import FIGURES, DistanceMap, Formation, draw_all, find_figures, render
-from kntrace.figures.fonts import families
-from kntrace.figures.labels import fitted, number, spread, width_of, wrapped
+from kntrace.errors import RunError, SettingsError
+from kntrace.figures import FIGURES, DistanceMap, draw_all, find_figures, render
 from kntrace.figures.matrix import MASKED
-from kntrace.figures.steps import StepAxis, step_name
-from kntrace.figures.style import drawing, group_looks, new_figure
 from kntrace.testing import synthetic_run, synthetic_scores
 
-GROUPS = {"A": ("a1", "a2", "a3"), "B": ("b1", "b2", "b3", "b4"), "C": ("c1", "c2")}
 HOSTILE = {
     "動物と<b>植物</b>": ("猫", "犬", "蟻 $x$", "きつね"),
     "ألوان": ("أزرق", "أحمر"),
@@ -43,25 +31,6 @@ HOSTILE = {
         "Donaudampfschifffahrtsgesellschaftskapitänsmütze",
     ),
 }
-
-
-def analysed(**drawn: Any) -> Analysis:
-    shape: dict[str, Any] = {"groups": GROUPS, "width": 64, "structure": 0.5, "checkpoints": 5}
-    return analyse_scores(synthetic_scores(**(shape | drawn)), permutations=49)
-
-
-def numbered(words: int, groups: int) -> dict[str, tuple[str, ...]]:
-    each = words // groups
-    return {f"Group {g}": tuple(f"word{g}x{i}" for i in range(each)) for g in range(groups)}
-
-
-def with_steps(analysis: Analysis, steps: list[int]) -> Analysis:
-    coords = {"step": ("checkpoint", np.array(steps))}
-    return replace(
-        analysis,
-        probability=analysis.probability.assign_coords(coords),
-        formation=analysis.formation.assign_coords(coords),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -86,132 +55,6 @@ def drawn(
     folder = tmp_path_factory.mktemp("drawn") / "new" / "figures"
     written = draw_all(of_run, folder, progress=lambda *said: told.append(said))
     return written, folder, told
-
-
-class TestTables:
-    """What is drawn is what was found."""
-
-    def test_distances_are_the_analysis_own(self, analysis: Analysis) -> None:
-        table = FIGURES["distances"].prepare(analysis)
-        found = analysis.distances["emd"].values
-        off = ~np.eye(len(found), dtype=bool)
-        np.testing.assert_array_equal(table.values[off], found[off])
-        assert np.isnan(np.diag(table.values)).all()
-        assert not np.isnan(np.diag(found)).any()  # the analysis was not touched
-
-    def test_words_come_group_by_group(self) -> None:
-        scores = synthetic_scores(groups=GROUPS, width=32, checkpoints=3)
-        mixed = scores.isel(word=[3, 0, 7, 1, 4, 8, 2, 5, 6])
-        table = FIGURES["distances"].prepare(analyse_scores(mixed, GROUPS, permutations=9))
-        assert list(table["word"].values) == [w for words in GROUPS.values() for w in words]
-        straight = FIGURES["distances"].prepare(analyse_scores(scores, GROUPS, permutations=9))
-        np.testing.assert_allclose(table.values, straight.values)
-
-    def test_contrast_map_is_the_ratio_to_the_rows_threshold(self, analysis: Analysis) -> None:
-        table = FIGURES["contrast_map"].prepare(analysis)
-        matrix = analysis.distances["emd"]
-        group = matrix["group"].values
-        for row in range(len(matrix)):
-            same = (group == group[row]) & (np.arange(len(group)) != row)
-            threshold = matrix.values[row, same].mean()
-            other = matrix.values[row, group != group[row]]
-            expected = np.log2(other / threshold)
-            np.testing.assert_allclose(table["ratio"].values[row, group != group[row]], expected)
-            assert table["share_above"].values[row] == pytest.approx((other > threshold).mean())
-        shares = analysis.contrasts["emd"].groups.set_index("group")
-        for name in GROUPS:
-            at = table.sel(of_group=name)
-            assert float(at["share"]) == shares.loc[name, "share_above"]
-            assert float(at["chance"]) == shares.loc[name, "chance"]
-
-    def test_contrast_map_leaves_out_a_word_alone(self) -> None:
-        found = analysed(groups={"A": ("a",), "B": ("b", "c", "d")})
-        table = FIGURES["contrast_map"].prepare(found)
-        assert np.isnan(table["ratio"].values[0]).all()
-        assert np.isnan(float(table["share"].sel(of_group="A")))
-        assert np.isfinite(table["ratio"].values[1, [0, 2, 3]]).all()
-
-    def test_overlap_counts_and_row_means(self, analysis: Analysis) -> None:
-        table = FIGURES["neuron_overlap"].prepare(analysis)
-        sets = [
-            set(zip(layer, neuron, strict=True))
-            for layer, neuron in zip(
-                analysis.neurons["layer"].values, analysis.neurons["neuron"].values, strict=True
-            )
-        ]
-        assert table["common"].values[0, 4] == len(sets[0] & sets[4])
-        mates = [len(sets[0] & sets[j]) for j in (1, 2)]
-        assert float(table["mean_same"][0]) == pytest.approx(np.mean(mates))
-        others = [len(sets[0] & sets[j]) for j in range(3, 9)]
-        assert float(table["mean_other"][0]) == pytest.approx(np.mean(others))
-        assert table.attrs["expected"] == analysis.overlap.expected
-
-    def test_probability_has_every_wording_of_a_run(self, of_run: Analysis) -> None:
-        table = FIGURES["probability"].prepare(of_run)
-        assert list(table["wording"].values) == ["grouped", "neutral"]
-        np.testing.assert_array_equal(table.values[0], of_run.probability.values)
-        assert of_run.run is not None
-        scores = of_run.run.scores["probability"]
-        neutral = scores.isel(prompt=np.flatnonzero(scores["wording"].values == "neutral"))
-        np.testing.assert_allclose(table.values[1], neutral.mean("prompt").values, rtol=1e-6)
-
-    def test_formation_is_sorted_by_the_time_of_formation(self, analysis: Analysis) -> None:
-        table = Formation(word="b2", neurons=4).prepare(analysis)
-        assert sorted(table["rank"].values) == [0, 1, 2, 3]
-        assert (np.diff(table["formed"].values) >= 0).all()
-        for place, rank in enumerate(table["rank"].values):
-            mine = analysis.formation.sel(word="b2").isel(rank=int(rank))
-            np.testing.assert_array_equal(table["score"].values[place], mine.values)
-            assert int(table["layer"][place]) == int(mine["layer"])
-
-    @pytest.mark.parametrize(
-        ("score", "formed"),
-        [
-            ([0.0, 0.0, 4.0, 4.0], 1.5),  # half of 4 is passed half-way
-            ([0.0, 9.0, 0.0, 4.0], 2.5),  # it fell back, so what counts is the last rise
-            ([4.0, 4.0, 4.0, 4.0], 0.0),
-            ([1.0, 1.0, 1.0, -1.0], 3.0),  # nothing has formed
-        ],
-    )
-    def test_formed_is_when_half_of_the_last_score_is_passed_for_good(
-        self, analysis: Analysis, score: list[float], formed: float
-    ) -> None:
-        rows = analysis.formation.isel(checkpoint=slice(0, 4)).copy(deep=True)
-        rows.loc[{"word": "a1", "rank": 0}] = score
-        table = Formation(word="a1", neurons=1).prepare(replace(analysis, formation=rows))
-        assert float(table["formed"][0]) == pytest.approx(formed)
-
-    def test_formation_takes_the_best_known_word_unless_told(self, analysis: Analysis) -> None:
-        last = analysis.probability.isel(checkpoint=-1)
-        best = str(last["word"].values[last.values.argmax()])
-        assert Formation().prepare(analysis).attrs["word"] == best
-        with pytest.raises(AnalysisError, match="no word 'nobody'"):
-            Formation(word="nobody").prepare(analysis)
-
-    def test_forest_has_the_contrasts_and_where_chance_puts_them(self, analysis: Analysis) -> None:
-        table = FIGURES["forest"].prepare(analysis)
-        assert table["kind"].iloc[0] == "baseline"
-        assert set(table["kind"]) == {"baseline", "plain", "corrected", "verdict"}
-        for row in table[table["kind"] != "verdict"].to_dict("records"):
-            name = row["distance"]
-            name += " | probability_curve" if row["kind"] == "corrected" else ""
-            overall = analysis.contrasts[name].overall
-            assert row["auc"] == pytest.approx(overall["auc"], abs=1e-12)
-            assert row["p"] == overall["p"]
-            assert row["low"] < overall["auc_chance"] < row["high"]
-        verdict = table[table["kind"] == "verdict"].iloc[0]
-        assert (verdict["auc"], verdict["low"]) == (
-            analysis.verdict.adjusted_auc,
-            analysis.verdict.low,
-        )
-
-    def test_the_confound_shows(self) -> None:
-        words = {f"G{g}": tuple(f"w{g}{i}" for i in range(6)) for g in range(4)}
-        found = analysed(groups=words, structure=0.0, learning_time="by_group", checkpoints=8)
-        table = FIGURES["forest"].prepare(found).set_index(["distance", "kind"])
-        baseline = table.loc[("probability_curve", "baseline")]
-        assert baseline["auc"] > baseline["high"]
-        assert table.loc[("emd", "plain")]["auc"] > table.loc[("emd", "corrected")]["auc"]
 
 
 class TestEveryFigure:
@@ -286,57 +129,8 @@ CASES: dict[str, Any] = {
 def test_all_text_is_whole_and_apart_and_large_enough(case: str) -> None:
     found = CASES[case]()
     for name, figure in FIGURES.items():
-        if not figure.applies(found):
-            continue
-        drawn = figure.draw(figure.prepare(found))
-        with drawing():
-            drawn.draw_without_rendering()
-            for text in shown(drawn):
-                box = text.get_window_extent()
-                assert inside(box, drawn.bbox), (name, text.get_text())
-                assert float(text.get_fontsize()) >= 6, (name, text.get_text())
-            for axis in (axis for ax in drawn.axes for axis in (ax.xaxis, ax.yaxis)):
-                boxes = [tick.get_window_extent() for tick in tick_labels(axis)]
-                for one, other in combinations(boxes, 2):
-                    assert not overlap(one, other), name
-
-
-def shown(figure: Figure) -> Iterator[Text]:
-    hidden = set()
-    for ax in figure.axes:
-        for axis in (ax.xaxis, ax.yaxis):
-            labels = {id(label) for label in tick_labels(axis)}
-            hidden |= {id(tick.label1) for tick in axis.get_major_ticks()} - labels
-    for text in figure.findobj(Text):
-        assert isinstance(text, Text)
-        if text.get_visible() and text.get_text().strip() and id(text) not in hidden:
-            yield text
-
-
-def tick_labels(axis: Axis) -> list[Text]:
-    low, high = sorted(axis.get_view_interval())
-    slack = 1e-9 * (high - low)
-    return [
-        tick.label1
-        for tick in axis.get_major_ticks()
-        if low - slack <= tick.get_loc() <= high + slack and tick.label1.get_text().strip()
-    ]
-
-
-def inside(box: Bbox, around: Any) -> bool:
-    return bool(
-        around.x0 - 1 <= box.x0
-        and around.y0 - 1 <= box.y0
-        and box.x1 <= around.x1 + 1
-        and box.y1 <= around.y1 + 1
-    )
-
-
-def overlap(one: Bbox, other: Bbox) -> bool:
-    return bool(
-        min(one.x1, other.x1) - max(one.x0, other.x0) > 1
-        and min(one.y1, other.y1) - max(one.y0, other.y0) > 1
-    )
+        if figure.applies(found):
+            assert_readable(figure.draw(figure.prepare(found)), name)
 
 
 class TestDistanceMap:
@@ -428,102 +222,6 @@ class TestFiles:
             draw_all(analysis, tmp_path / "file" / "figures")
 
 
-class TestStepAxis:
-    def of(self, steps: list[int]) -> StepAxis:
-        names = [f"c{place}" for place in range(len(steps))]
-        coords = {"checkpoint": names, "step": ("checkpoint", steps)}
-        return StepAxis.of(xr.DataArray(np.zeros(len(steps)), dims="checkpoint", coords=coords))
-
-    def applied(self, steps: list[int], *, cells: bool = False) -> Any:
-        with drawing():
-            ax = new_figure(85, 40).add_subplot()
-            self.of(steps).apply(ax, 70.0, cells=cells)
-        return ax
-
-    @pytest.mark.parametrize("steps", [[0, 1, 2, 512, 143000], [0, 100, 200], [5, 6], [7], [0]])
-    def test_checkpoints_lie_at_their_steps(self, steps: list[int]) -> None:
-        axis, ax = self.of(steps), self.applied(steps)
-        assert list(axis.places) == steps
-        low, high = ax.get_xlim()
-        assert low < min(steps)
-        assert high > max(steps)
-        assert set(ax.get_xticks()) >= {steps[0]}
-        edges = axis.edges
-        assert (np.diff(edges) > 0).all()
-        assert ((edges[:-1] < axis.places) & (axis.places < edges[1:])).all()
-
-    def test_early_steps_have_more_room(self) -> None:
-        ax = self.applied([0, 100, 200, 300])
-        drawn = ax.transData.transform([(step, 0) for step in (0, 100, 200, 300)])[:, 0]
-        assert np.diff(drawn)[0] > np.diff(drawn)[1] > np.diff(drawn)[2] > 0
-
-    def test_scale_is_named(self) -> None:
-        assert "square-root" in self.applied([0, 512, 143000]).get_xlabel()
-        assert "log" in self.applied([0, 1, 143000]).get_xlabel()
-
-    def test_without_steps_checkpoints_stand_in_a_row(self) -> None:
-        ax = self.applied([-1, -1, -1])
-        assert list(self.of([-1, -1, -1]).places) == [0, 1, 2]
-        assert ax.get_xlabel() == "checkpoint"
-        assert [text.get_text() for text in ax.get_xticklabels()] == ["c0", "c1", "c2"]
-
-    @pytest.mark.parametrize(
-        ("step", "name"), [(0, "0"), (512, "512"), (1000, "1k"), (143000, "143k"), (2.5e6, "2.5M")]
-    )
-    def test_names_of_steps(self, step: float, name: str) -> None:
-        assert step_name(step) == name
-
-
-class TestText:
-    @pytest.mark.parametrize(
-        ("value", "text"),
-        [
-            (0, "0"),
-            (0.5, "0.5"),
-            (12345.678, "12346"),
-            (123.456, "123"),
-            (-0.25, "−0.25"),
-            (0.00123, "0.00123"),
-            (2.11e-5, "2.11×10⁻⁵"),
-            (1e-7, "10⁻⁷"),
-            (1e12, "10¹²"),
-            (0.99999, "1"),
-        ],
-    )
-    def test_numbers(self, value: float, text: str) -> None:
-        assert number(value) == text
-
-    @given(st.lists(st.floats(0, 1000), min_size=1, max_size=60), st.floats(0.5, 50))
-    def test_spread_keeps_the_gap(self, places: list[float], gap: float) -> None:
-        places.sort()
-        chosen = spread(places, gap)
-        assert chosen[0] == 0
-        assert all(places[b] - places[a] >= gap - 1e-6 for a, b in pairwise(chosen))
-
-    def test_even_places_are_thinned_evenly(self) -> None:
-        assert spread([0, 1, 2, 3, 4, 5, 6], 2.5) == [0, 3, 6]
-
-    def test_fitted_text_fits(self) -> None:
-        with drawing():
-            for room in (5.0, 12.0, 40.0):
-                short = fitted("Donaudampfschifffahrtsgesellschaft", room)
-                assert width_of(short) <= room + 0.02
-            assert fitted("cat", width_of("cat")) == "cat"
-            lines = wrapped("a group of words with a long name", 20.0, 2)
-            assert len(lines) == 2
-            assert all(width_of(line) <= 20.02 for line in lines)
-            assert lines[0].startswith("a group")
-
-    def test_fonts_for_other_scripts(self) -> None:
-        assert families(["Größe, Ωμέγα, привет"]) == ["DejaVu Sans"]
-        assert families(["猫"])[0] == "DejaVu Sans"
-        assert len(families(["猫"])) > 1
-
-    def test_no_two_groups_look_the_same(self) -> None:
-        looks = group_looks(f"g{place}" for place in range(24))
-        assert len({(look.colour, str(look.dashes)) for look in looks.values()}) == 24
-
-
 def test_no_window_system_is_touched() -> None:
     code = (
         "import sys, kntrace.figures as f; from kntrace.testing import synthetic_scores as s;"
@@ -533,8 +231,3 @@ def test_no_window_system_is_touched() -> None:
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-
-
-def test_tables_are_of_the_kinds_that_are_promised(analysis: Analysis) -> None:
-    for figure in (figure for figure in FIGURES.values() if figure.applies(analysis)):
-        assert isinstance(figure.prepare(analysis), pd.DataFrame | xr.DataArray | xr.Dataset)

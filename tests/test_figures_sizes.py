@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import sys
@@ -14,16 +15,15 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from drawn_figures import assert_readable
 from kntrace.analysis import Analysis, analyse, analyse_scores, load_analysis
 from kntrace.archive import Run
 from kntrace.cli import main
 from kntrace.errors import SettingsError
 from kntrace.figures import FIGURES, SIZES, DistanceMap, draw_all, find_figures, render, sized
-from kntrace.figures.style import drawing
 from kntrace.testing import synthetic_run, synthetic_scores
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -59,22 +59,7 @@ class TestSizes:
         for name, figure in FIGURES.items():
             with sized(size) as room:
                 drawn = figure.draw(figure.prepare(analysis))
-            width, height = drawn.get_size_inches() * 25.4
-            assert width <= room.wide + 0.01, name
-            assert height <= room.tallest + 0.01, name
-            with drawing():
-                drawn.draw_without_rendering()
-                unseen = hidden(drawn)
-                for text in drawn.findobj(Text):
-                    assert isinstance(text, Text)
-                    if not (text.get_visible() and text.get_text().strip()) or id(text) in unseen:
-                        continue
-                    box = text.get_window_extent()
-                    assert drawn.bbox.x0 - 1 <= box.x0, (name, text.get_text())
-                    assert box.x1 <= drawn.bbox.x1 + 1, (name, text.get_text())
-                    assert drawn.bbox.y0 - 1 <= box.y0, (name, text.get_text())
-                    assert box.y1 <= drawn.bbox.y1 + 1, (name, text.get_text())
-                    assert float(text.get_fontsize()) * room.scale >= 6 * room.scale
+            assert_readable(drawn, name, room)
 
     def test_a_slide_is_twice_as_large_in_every_format(self, analysis: Analysis) -> None:
         figure = FIGURES["forest"]
@@ -110,19 +95,6 @@ def page_stream(pdf: bytes) -> bytes:
     """The first stream of a pdf file: what is drawn on its page."""
     start = pdf.index(b"stream\n") + len(b"stream\n")
     return zlib.decompressobj().decompress(pdf[start:])
-
-
-def hidden(figure: Figure) -> set[int]:
-    """Names of ticks beyond the ends of their axis, which are not drawn."""
-    found = set()
-    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
-        low, high = sorted(axis.get_view_interval())
-        slack = 1e-9 * (high - low)
-        for tick in axis.get_major_ticks():
-            found.add(id(tick.label2))
-            if not low - slack <= tick.get_loc() <= high + slack:
-                found.add(id(tick.label1))
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +139,15 @@ class TestWords:
             }
             assert not families or families != {"DejaVu Sans"}, name
 
+    def test_every_font_in_a_pdf_is_of_the_kind_it_says(self, strange: Analysis) -> None:
+        data = render(FIGURES["embedding"].draw(FIGURES["embedding"].prepare(strange)), "pdf")
+        streams = [
+            zlib.decompressobj().decompress(data[found.end() :])
+            for found in re.finditer(rb"/FlateDecode[^>]*>>\s*stream\n", data)
+        ]
+        assert sum(stream.startswith(b"\0\1\0\0") for stream in streams) >= 1
+        assert not any(stream.startswith(b"OTTO") for stream in streams)
+
 
 class TestCommand:
     def kn(self, monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
@@ -184,6 +165,9 @@ class TestCommand:
         assert names == {"formation.svg", "formation.txt", "forest.svg", "forest.txt"}
         assert "word Dog" in (run.path / "figures-slide" / "formation.txt").read_text()
         assert str(run.path / "figures-slide" / "forest.svg") in capsys.readouterr().out
+        assert self.kn(monkeypatch, *asked, "--formats", "svg", "--json") == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told["figures"]["forest"]["svg"] == str(run.path / "figures-slide" / "forest.svg")
 
     @pytest.mark.parametrize(
         ("words", "says"),

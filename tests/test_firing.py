@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from drawn_figures import assert_readable
 from families import make
 from kntrace.errors import AnalysisError, SettingsError
-from kntrace.figures import render
+from kntrace.figures import SIZES, render, sized
 from kntrace.models.feedforward import find_stack
 from kntrace.probes.firing import (
     Corpus,
@@ -208,6 +209,9 @@ def test_the_view_shows_what_comes_with_training(tmp_path: Path) -> None:
     assert "above zero" in view.describe(found)
     again = read_view(run, "firing")
     assert render(view.draw(again), "svg") == render(view.draw(found), "svg")
+    for size in SIZES:
+        with sized(size) as room:
+            assert_readable(view.draw(found), size, room)
 
 
 @pytest.mark.parametrize(

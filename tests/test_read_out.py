@@ -15,11 +15,12 @@ import pytest
 import torch
 import transformers
 
+from drawn_figures import assert_readable
 from families import make
 from kntrace.archive import Run
 from kntrace.cli import main
 from kntrace.errors import AnalysisError, RunError, SettingsError
-from kntrace.figures import render
+from kntrace.figures import SIZES, render, sized
 from kntrace.models.feedforward import decoder_layers, find_stack
 from kntrace.models.tail import tail_of
 from kntrace.probes import Weights
@@ -236,6 +237,9 @@ def test_a_run_is_read_from_its_checkpoints_kept_drawn_and_shown(tiny_run_copy: 
     for part, table in found.tables.items():
         pd.testing.assert_frame_equal(again.tables[part], table, check_dtype=False)
     assert render(view.draw(again), "svg") == render(view.draw(found), "svg")
+    for size in SIZES:
+        with sized(size) as room:
+            assert_readable(view.draw(found), size, room)
     assert (run.path / "figures" / "read_out.png").stat().st_size > 5_000
     (shown,) = sections(run, lambda view, kept: view.describe(kept))
     assert shown.name == "read_out"

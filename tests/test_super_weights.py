@@ -14,10 +14,11 @@ import torch
 import transformers
 
 from conftest import save_checkpoint
+from drawn_figures import assert_readable
 from families import make
 from kntrace.archive import Run
 from kntrace.errors import SettingsError
-from kntrace.figures import render
+from kntrace.figures import SIZES, render, sized
 from kntrace.models.feedforward import find_stack
 from kntrace.models.tokens import Encoded
 from kntrace.probes import OpenedCheckpoint, Weights
@@ -190,6 +191,9 @@ def test_a_healthy_run_has_none_and_is_kept_and_shown(tiny_run_copy: Run) -> Non
     for part, table in found.tables.items():
         pd.testing.assert_frame_equal(again.tables[part], table, check_dtype=False)
     assert render(view.draw(again), "svg") == render(view.draw(found), "svg")
+    for size in SIZES:
+        with sized(size) as room:
+            assert_readable(view.draw(found), size, room)
     (shown,) = sections(run, lambda one, kept: one.describe(kept))
     assert shown.name == view.name
 

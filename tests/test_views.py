@@ -14,14 +14,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from PIL import Image
 
+from drawn_figures import assert_readable
 from kntrace.archive import Run, open_run
 from kntrace.cli import main
 from kntrace.errors import AnalysisError, SettingsError
-from kntrace.figures import FIGURES, render
+from kntrace.figures import FIGURES, SIZES, render, sized
 from kntrace.selection import Threshold, TopK
 from kntrace.testing import synthetic_run, synthetic_scores
-from kntrace.views import VIEWS, Asked, compute_views, find_views, lacking, read_view
+from kntrace.views import VIEWS, Asked, all_views, compute_views, find_views, lacking, read_view
 from kntrace.views.acquisition import acquisition, half_gain
 from kntrace.views.lines import by_role, log_odds
 from kntrace.views.sets import expected_jaccard, incidence, jaccard
@@ -70,12 +72,30 @@ def test_every_view_is_kept_drawn_and_described(name: str, run: Run, tmp_path: P
     assert render(VIEWS[name].draw(again), "svg") == render(VIEWS[name].draw(found), "svg")
     assert (copy.path / "figures" / f"{name}.png").stat().st_size > 5_000
     assert VIEWS[name].describe(again)
+    with Image.open(copy.path / "figures" / f"{name}.png") as image:
+        assert image.info["Description"] == VIEWS[name].describe(again)
+    beside = (copy.path / "figures" / f"{name}.txt").read_text(encoding="utf-8")
+    assert VIEWS[name].describe(again) in beside
+    assert VIEWS[name].how_to_read in beside
     assert not [*copy.path.rglob("*.partial")]
     # The same again gives the same bytes.
     file = copy.path / "analysis" / "views" / f"{name}.csv"
     before = file.read_bytes()
     compute_views(copy, [VIEWS[name]], formats=())
     assert file.read_bytes() == before
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_view_can_be_read_at_every_size(name: str) -> None:
+    groups = {
+        "A group with a long name": ("猫", "a word that goes on and on, for no good reason"),
+        **{f"G{place}": (f"w{place}a", f"w{place}b", f"w{place}c") for place in range(9)},
+    }
+    found = VIEWS[name].compute(Asked(scores(groups=groups, checkpoints=12), floor=0.3))
+    for size in SIZES:
+        with sized(size) as room:
+            assert_readable(VIEWS[name].draw(found), f"{name}, {size}", room)
 
 
 @pytest.mark.parametrize("name", VIEWS)
@@ -179,6 +199,12 @@ def test_the_command(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert not (tmp_path / "run" / "figures" / "turnover.png").exists()
         facts = json.loads(said("turnover", "--json", "--no-figures"))["turnover"]["facts"]
         assert facts["pivot"] == "step400"
+        listed = json.loads(said("--json"))["views"]
+        assert [one["name"] for one in listed] == list(all_views())
+        said("turnover", "--size", "slide", "--formats", "svg")
+        names = {path.name for path in (tmp_path / "run" / "figures-slide").iterdir()}
+        assert names == {"turnover.svg", "turnover.txt"}
+        assert "no size 'huge'" in said("turnover", "--size", "huge", code=2)
         assert "no checkpoint 'step101'" in said("turnover", "--set", "pivot=step101", code=2)
         assert "NAME=VALUE" in said("turnover", "--set", "pivot", code=2)
         assert "a floor of 7" in said("turnover", "--floor", "7", code=2)

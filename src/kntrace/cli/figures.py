@@ -11,7 +11,7 @@ import typer
 import kntrace
 from kntrace.cli import values
 from kntrace.cli.helping import examples
-from kntrace.cli.options import AsJson, Quiet, RunFolder, output, what
+from kntrace.cli.options import AsJson, FigureSize, Formats, Quiet, RunFolder, output, what
 from kntrace.cli.printing import bars, print_json, say
 from kntrace.errors import SettingsError
 
@@ -36,16 +36,8 @@ def draw_figures(
     word: Annotated[
         str | None, what(metavar="WORD", help="The word of the figures that show one word.")
     ] = None,
-    size: Annotated[
-        str,
-        output(
-            metavar="SIZE",
-            help="paper (a column or a page wide, as each needs), column (85 mm), wide (170 mm) "
-            "or slide (16:9, text of 14 points).",
-            autocompletion=values.of(values.SIZES),
-        ),
-    ] = "paper",
-    formats: Annotated[str, output(metavar="LIST", help="Of png, pdf and svg.")] = "png,pdf",
+    size: FigureSize = "paper",
+    formats: Formats = "png,pdf",
     out: Annotated[
         Path | None,
         output(metavar="FOLDER", help="By default RUN/figures, or RUN/figures-SIZE."),
@@ -59,7 +51,7 @@ def draw_figures(
     """
     from kntrace.analysis import load_analysis
     from kntrace.effects import load_ablation
-    from kntrace.figures import DOSE, draw_ablation, draw_all, find_figures
+    from kntrace.figures import DOSE, draw_ablation, draw_all, figures_folder, find_figures
 
     opened, asked = kntrace.open_run(run), names or []
     chosen: dict[str, Any] = dict(find_figures([name for name in asked if name != DOSE.name]))
@@ -70,7 +62,7 @@ def draw_figures(
                 "--word", expected="a figure that shows one word, such as formation"
             )
         chosen |= {name: replace(chosen[name], word=word) for name in of_a_word}
-    folder = out or opened.path / ("figures" if size == "paper" else f"figures-{size}")
+    folder = out or figures_folder(opened.path, size)
     how: dict[str, Any] = {"formats": formats.split(","), "size": size}
     written = []
     with bars(quiet) as progress:
@@ -80,6 +72,9 @@ def draw_figures(
         if DOSE.name in asked:
             written += draw_ablation(load_ablation(opened), folder, **how)
     if as_json:
-        print_json([str(path) for path in written])
+        drawn: dict[str, dict[str, Path]] = {}
+        for path in written:
+            drawn.setdefault(path.stem, {})[path.suffix.removeprefix(".")] = path
+        print_json({"run": opened.path, "folder": folder, "size": size, "figures": drawn})
         return
     say("\n".join(map(str, written)))

@@ -25,8 +25,10 @@ __all__ = [
     "AnswerTokens",
     "AsJson",
     "Device",
+    "FigureSize",
     "Figures",
     "Force",
+    "Formats",
     "Groups",
     "MemoryBudget",
     "OutFolder",
@@ -226,6 +228,16 @@ Figures = Annotated[
     bool,
     output("--figures/--no-figures", help="Draw the figures too."),
 ]
+FigureSize = Annotated[
+    str,
+    output(
+        metavar="SIZE",
+        help="paper (a column or a page wide, as each needs), column (85 mm), wide (170 mm) "
+        "or slide (16:9, text of 14 points).",
+        autocompletion=values.of(values.SIZES),
+    ),
+]
+Formats = Annotated[str, output(metavar="LIST", help="Of png, pdf and svg.")]
 Force = Annotated[bool, output("--force", help="Write over what is there.")]
 Quiet = Annotated[
     bool,

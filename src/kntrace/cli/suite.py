@@ -207,7 +207,7 @@ def _show_known(as_json: bool) -> None:
 
     suites = known_suites()
     if as_json:
-        print_json([{**suite.model_dump(), "ids": suite.ids} for suite in suites])
+        print_json({"suites": [{**suite.model_dump(), "ids": suite.ids} for suite in suites]})
         return
     for suite in suites:
         licence = suite.licence or "see the repositories for the licence"

@@ -14,6 +14,8 @@ from kntrace.cli.options import (
     AsJson,
     Device,
     Figures,
+    FigureSize,
+    Formats,
     Quiet,
     RunFolder,
     Seed,
@@ -42,6 +44,7 @@ _ABOUT_WEIGHTS = ("steps", "suite", "device", "threads")
     "kntrace view demo/run",
     "kntrace view demo/run read_out --steps log:6",
     "kntrace view demo/run turnover --set pivot=0 --no-figures --json",
+    "kntrace view demo/run acquisition --size slide --formats png,svg",
 )
 def view(
     context: typer.Context,
@@ -73,6 +76,8 @@ def view(
     device: Device = "cpu",
     threads: Threads = None,
     figures: Figures = True,
+    size: FigureSize = "paper",
+    formats: Formats = "png,pdf",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -86,7 +91,7 @@ def view(
     if not names:
         rows = views.listing(opened)
         if as_json:
-            print_json(rows)
+            print_json({"run": opened.path, "views": rows})
         else:
             say("\n".join(f"{row['name']:<14} {row['title']}{_state(row)}" for row in rows))
         return
@@ -111,7 +116,8 @@ def view(
             floor=floor,
             seed=seed,
             weights=weights,
-            formats=("png", "pdf") if figures else (),
+            formats=formats.split(",") if figures else (),
+            size=size,
             progress=progress,
         )
     if as_json:

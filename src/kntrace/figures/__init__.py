@@ -18,6 +18,8 @@ from kntrace.figures.drawn import (
     draw_ablation,
     draw_all,
     draw_comparison,
+    draw_one,
+    figures_folder,
     find_figures,
     known_formats,
 )
@@ -32,7 +34,7 @@ from kntrace.figures.probability import ProbabilityCurves
 from kntrace.figures.probability_prompts import PromptBands
 from kntrace.figures.registry import COMPARISON, DOSE, FIGURES
 from kntrace.figures.runs import SeveralRuns
-from kntrace.figures.sizes import SIZES, Size, sized
+from kntrace.figures.sizes import SIZES, Size, find_size, sized
 
 __all__ = [
     "COMPARISON",
@@ -59,7 +61,10 @@ __all__ = [
     "draw_ablation",
     "draw_all",
     "draw_comparison",
+    "draw_one",
+    "figures_folder",
     "find_figures",
+    "find_size",
     "known_formats",
     "render",
     "sized",

@@ -12,14 +12,20 @@ from kntrace.comparison import Comparison
 from kntrace.effects import Ablation
 from kntrace.errors import SettingsError
 from kntrace.figures.base import Drawing
-from kntrace.figures.dose import DoseCurves
 from kntrace.figures.files import FORMATS, render
 from kntrace.figures.registry import COMPARISON, DOSE, FIGURES
-from kntrace.figures.runs import SeveralRuns
 from kntrace.figures.sizes import find_size, sized
 from kntrace.progress import Progress, silent
 
-__all__ = ["draw_ablation", "draw_all", "draw_comparison", "find_figures", "known_formats"]
+__all__ = [
+    "draw_ablation",
+    "draw_all",
+    "draw_comparison",
+    "draw_one",
+    "figures_folder",
+    "find_figures",
+    "known_formats",
+]
 
 # Ending of the file that says in words what a figure shows.
 _ALT = "txt"
@@ -99,7 +105,33 @@ def draw_ablation(
     formats: Sequence[str] = ("png", "pdf"),
     size: str = "paper",
 ) -> list[Path]:
-    """Draw the dose curves of an ablation; see `draw_all`.
+    """Draw the dose curves of an ablation; see `draw_one`."""
+    return draw_one(DOSE, ablation, folder, formats=formats, size=size)
+
+
+def draw_comparison(
+    comparison: Comparison, folder: str | Path, *, formats: Sequence[str] = ("png", "pdf")
+) -> list[Path]:
+    """Draw the agreement and the AUC of several runs, on a page; see `draw_one`."""
+    return draw_one(COMPARISON, comparison, folder, formats=formats)
+
+
+def draw_one(
+    drawing: Any,
+    subject: Any,
+    folder: str | Path,
+    *,
+    formats: Sequence[str] = ("png", "pdf"),
+    size: str = "paper",
+) -> list[Path]:
+    """Draw one figure of what it is about, with its description beside it; see `draw_all`.
+
+    Parameters
+    ----------
+    drawing
+        A figure, or a view: whatever prepares, draws and describes.
+    subject
+        What it is about: an analysis, an ablation, several runs, or what a view found.
 
     Raises
     ------
@@ -112,29 +144,14 @@ def draw_ablation(
     find_size(size)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _draw(DOSE, ablation, folder, formats, size)
+        return _draw(drawing, subject, folder, formats, size)
     except OSError as error:
         raise write_failure(folder, error) from error
 
 
-def draw_comparison(
-    comparison: Comparison, folder: str | Path, *, formats: Sequence[str] = ("png", "pdf")
-) -> list[Path]:
-    """Draw the agreement and the AUC of several runs, on a page; see `draw_all`.
-
-    Raises
-    ------
-    SettingsError
-        If a format is unknown.
-    RunError
-        If a file cannot be written.
-    """
-    formats, folder = known_formats(formats), Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return _draw(COMPARISON, comparison, folder, formats, "paper")
-    except OSError as error:
-        raise write_failure(folder, error) from error
+def figures_folder(run: Path, size: str) -> Path:
+    """The folder of a run's figures of one size."""
+    return run / ("figures" if size == "paper" else f"figures-{size}")
 
 
 def known_formats(formats: Sequence[str]) -> tuple[str, ...]:
@@ -161,11 +178,7 @@ def find_figures(names: Sequence[str]) -> dict[str, Drawing]:
 
 
 def _draw(
-    drawing: Drawing | DoseCurves | SeveralRuns,
-    subject: Any,
-    folder: Path,
-    formats: Sequence[str],
-    size: str,
+    drawing: Any, subject: Any, folder: Path, formats: Sequence[str], size: str
 ) -> list[Path]:
     table: Any = drawing.prepare(subject)
     with sized(size):

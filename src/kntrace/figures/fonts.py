@@ -10,6 +10,8 @@ from functools import cache
 from matplotlib import font_manager
 from matplotlib.ft2font import FT2Font
 
+from kntrace.figures.truetype import has_postscript_outlines, truetype_family
+
 __all__ = ["families"]
 
 # Comes with matplotlib: Latin, Greek, Cyrillic, Arabic, Hebrew, Georgian, Armenian and more.
@@ -46,7 +48,9 @@ def families(texts: Iterable[str]) -> list[str]:
     for name in _others() if needed else ():
         found = needed & _characters(_installed()[name])
         if found:
-            chosen.append(name)
+            file = _installed()[name]
+            foreign = has_postscript_outlines(file)
+            chosen.append(truetype_family(name, file, frozenset(found)) if foreign else name)
             needed -= found
         if not needed:
             return chosen

@@ -218,8 +218,9 @@ def _draw_cells(ax: Axes, table: xr.Dataset, axis: StepAxis, height: float) -> S
     ax.set_yticks(shown, [names[row] for row in shown])
     tidy(ax)
     ax.tick_params(axis="y", length=0)
-    label = f"{len(names)} of {table.attrs['k']:,} neurons, first formed on top"
-    ax.set_ylabel(label if height > width_of(label, TEXT) else "neuron", labelpad=2)
+    label = f"{len(names)} of {table.attrs['k']:,} neurons (layer.neuron), first formed on top"
+    short = "layer.neuron"
+    ax.set_ylabel(label if height > width_of(label, TEXT) else short, labelpad=2)
     # Where each row is first half formed.
     place = np.interp(table["formed"].values, np.arange(axis.places.size), axis.places)
     ax.scatter(place, np.arange(len(names)), s=5, color="white", edgecolor=INK, linewidth=0.4)

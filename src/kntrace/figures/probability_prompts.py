@@ -180,7 +180,7 @@ def _legend(ax: Axes) -> None:
     ax.set_axis_off()
     handles = [
         Line2D([], [], color=MUTED, linewidth=1.2, label="mean"),
-        Patch(color=MUTED, alpha=0.5, linewidth=0, label="95 %, prompts drawn anew"),
+        Patch(color=MUTED, alpha=0.5, linewidth=0, label="95 %, other prompts"),
         Patch(color=MUTED, alpha=0.18, linewidth=0, label="80 % of prompts"),
     ]
     legend(ax, handles, (0.0, 0.0), columns=3)

@@ -130,13 +130,15 @@ def new_figure(width: float, height: float, *, spaced: bool = False) -> Figure:
     return figure
 
 
-def settle(figure: Figure) -> Figure:
+def settle(figure: Figure, *, passes: int = 1) -> Figure:
     """Let matplotlib place the axes of a `spaced` figure, for good.
 
     Its solver answers in another last digit from time to time, which would show in the bytes
-    of a file; so places are rounded.
+    of a file; so places are rounded. Numbers on an axis can get longer once it has its place:
+    then a second pass makes room for them.
     """
-    figure.draw_without_rendering()
+    for _ in range(passes):
+        figure.draw_without_rendering()
     figure.set_layout_engine("none")
     for ax in figure.axes:
         ax.set_position(np.round(ax.get_position(original=True).bounds, _DIGITS).tolist())

@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from kntrace.archive import Run
-from kntrace.archive.folder import write_failure
 from kntrace.archive.variables import MEANS
 from kntrace.errors import AnalysisError, SettingsError
-from kntrace.figures import known_formats, render
+from kntrace.figures import draw_one, figures_folder, find_size, known_formats
 from kntrace.nearest import nearest
 from kntrace.progress import Progress, silent
 from kntrace.views.acquisition import Acquisition
@@ -151,6 +149,7 @@ def compute_views(
     seed: int = 0,
     weights: Weights | None = None,
     formats: Sequence[str] = ("png", "pdf"),
+    size: str = "paper",
     progress: Progress = silent,
 ) -> dict[str, Found]:
     """Compute views of a finished run; write their tables and figures into its folder.
@@ -165,6 +164,9 @@ def compute_views(
         See `Asked`.
     formats
         Of the figures; none if empty.
+    size
+        Of the figures, one of `kntrace.figures.SIZES`. They go to the run's folder `figures`, or
+        `figures-SIZE`, each with a description beside it.
     progress
         Told of the views done, in the stage `views`.
 
@@ -173,6 +175,8 @@ def compute_views(
     AnalysisError
         If the run lacks a variable that a view needs, if it is not finished, or if there is no
         such wording or choice of neurons.
+    SettingsError
+        If a format or the size is unknown.
     RunError
         If a file cannot be written.
     """
@@ -183,12 +187,14 @@ def compute_views(
             raise _not_kept(run, view, absent)
     asked = Asked(_held(run.scores), wording, select, floor, seed, weights)
     forms = known_formats(formats) if formats else ()
+    folder = figures_folder(run.path, find_size(size).name)
     found: dict[str, Found] = {}
     for done, view in enumerate(views):
         progress("views", done, len(views), view.name)
         found[view.name] = view.compute(asked)
         write_view(run, view, asked, found[view.name])
-        _draw(run.path / "figures", view, found[view.name], forms)
+        if forms:
+            draw_one(view, found[view.name], folder, formats=forms, size=size)
     progress("views", len(views), len(views))
     return found
 
@@ -212,20 +218,6 @@ def _not_kept(run: Run, view: View, absent: tuple[str, ...]) -> AnalysisError:
 def _held(scores: xr.Dataset) -> xr.Dataset:
     """What the views share, read once where it fits: each reads it several times."""
     return scores.load() if scores.nbytes <= _IN_MEMORY else scores
-
-
-def _draw(folder: Path, view: View, found: Found, formats: Sequence[str]) -> None:
-    if not formats:
-        return
-    figure = view.draw(found)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for form in formats:
-            partial = folder / f"{view.name}.{form}.partial"
-            partial.write_bytes(render(figure, form))
-            partial.replace(folder / f"{view.name}.{form}")
-    except OSError as error:
-        raise write_failure(folder, error) from error
 
 
 def _with(view: View, name: str, text: str) -> View:

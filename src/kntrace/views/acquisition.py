@@ -19,19 +19,10 @@ from kntrace.emergence.crossing import crossing
 from kntrace.errors import AnalysisError
 from kntrace.figures.labels import LINE, fitted, spread
 from kntrace.figures.steps import StepAxis
-from kntrace.figures.style import (
-    MUTED,
-    PAGE,
-    PALE,
-    drawing,
-    group_looks,
-    legend,
-    new_figure,
-    settle,
-    tidy,
-)
+from kntrace.figures.style import MUTED, PALE, drawing, group_looks, settle, tidy
 from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import step_axis
+from kntrace.views.layout import lay_out
 from kntrace.views.lines import log_odds
 
 __all__ = ["Acquisition", "acquisition", "half_gain"]
@@ -244,23 +235,18 @@ class Acquisition:
         looks = group_looks(str(name) for name in curves["group"])
         rows = min(110.0, max(24.0, len(odds) * LINE))
         with drawing([*looks, *odds["word"].astype(str)]):
-            figure = new_figure(PAGE, 58 + rows + 18, spaced=True)
-            grid = figure.add_gridspec(3, 2, height_ratios=[5, 50, rows + 8])
             axis = step_axis(curves)
-            head = figure.add_subplot(grid[0, :])
-            head.set_axis_off()
             handles = [
                 Line2D([], [], color=look.colour, linestyle=look.dashes, label=fitted(name, 30))
                 for name, look in list(looks.items())[:24]
             ]
-            legend(head, handles, (0.0, 0.0), columns=5)
-            for column, what in enumerate(("probability", "log_odds")):
-                ax = figure.add_subplot(grid[1, column])
-                _draw_curves(ax, curves, what, axis, looks)
-                axis.apply(ax, PAGE * 0.4)
-            below = figure.add_subplot(grid[2, :])
-            _draw_halves(below, odds, axis, looks, rows)
-            return settle(figure)
+            laid = lay_out(("ab", "cc"), (50.0, rows), handles)
+            for letter, what in (("a", "probability"), ("b", "log_odds")):
+                _draw_curves(laid.axes[letter], curves, what, axis, looks)
+                axis.apply(laid.axes[letter], laid.widths[letter])
+            _draw_halves(laid.axes["c"], odds, axis, looks, laid.heights["c"])
+            axis.apply(laid.axes["c"], laid.widths["c"])
+            return settle(laid.figure, passes=2)
 
     def describe(self, found: Found) -> str:
         """The sentences that say what was found."""
@@ -370,6 +356,5 @@ def _draw_halves(
     ax.set_ylim(len(rows) - 0.5, -0.5)
     shown = spread(list(y * height / max(len(rows), 1)), LINE)
     ax.set_yticks(shown, [fitted(str(rows["word"].iloc[row]), 22) for row in shown])
-    axis.apply(ax, PAGE * 0.85)
     tidy(ax, grid="x")
     ax.tick_params(axis="y", length=0)

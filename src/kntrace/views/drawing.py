@@ -14,19 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from kntrace.figures.labels import fitted
 from kntrace.figures.steps import StepAxis
-from kntrace.figures.style import (
-    INK,
-    MUTED,
-    PAGE,
-    PALE,
-    TEXT,
-    drawing,
-    legend,
-    new_figure,
-    settle,
-    tidy,
-)
+from kntrace.figures.style import INK, MUTED, PALE, TEXT, drawing, settle, tidy
+from kntrace.views.layout import lay_out
 
 __all__ = ["LOOKS", "Beside", "draw_lines", "plot_lines", "shade_unknown", "step_axis"]
 
@@ -51,7 +42,7 @@ LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 _NAMES = {"probability": "P(answer)", "log_odds": "log-odds"}
-_TOP, _STRIP, _LEGEND = 58.0, 24.0, 4.0
+_TOP, _STRIP = 56.0, 20.0
 _SHADE: dict[str, Any] = {"color": PALE, "alpha": 0.45, "linewidth": 0}
 
 
@@ -92,28 +83,28 @@ def draw_lines(
         Words that appear, so that the fonts have them.
     """
     with drawing(texts):
-        figure = new_figure(PAGE, _TOP + _STRIP + 2 * _LEGEND + 10, spaced=True)
-        grid = figure.add_gridspec(3, 2, height_ratios=[2 * _LEGEND, _TOP, _STRIP])
         axis = step_axis(table)
         names = [name for name in looks if name in set(table["line"])]
-        _legend(figure.add_subplot(grid[0, :]), names, looks, shaded=any(_unknown(table)))
-        for column, (panel, label) in enumerate(titles.items()):
-            wide = len(titles) == 1 and beside is None
-            ax = figure.add_subplot(grid[1, :] if wide else grid[1, column])
+        handles = _handles(names, looks, shaded=any(_unknown(table)))
+        wide = len(titles) == 1 and beside is None
+        laid = lay_out(("aa" if wide else "ab", "cd"), (_TOP, _STRIP), handles)
+        for letter, (panel, label) in zip("ab", titles.items(), strict=False):
+            ax = laid.axes[letter]
             plot_lines(ax, table, panel, axis, looks)
-            axis.apply(ax, PAGE * (0.85 if wide else 0.4))
+            axis.apply(ax, laid.widths[letter])
             ax.set_ylabel(label, labelpad=2)
-            ax.set_title((headings or {}).get(panel, ""), loc="left", pad=3, size=TEXT)
+            heading = fitted((headings or {}).get(panel, ""), laid.widths[letter], TEXT)
+            ax.set_title(heading, loc="left", pad=3, size=TEXT)
         if beside is not None:
-            beside(figure.add_subplot(grid[1, 1]), axis, PAGE * 0.4)
-        for column, panel in enumerate(_NAMES):
-            ax = figure.add_subplot(grid[2, column])
+            beside(laid.axes["b"], axis, laid.widths["b"])
+        for letter, panel in zip("cd", _NAMES, strict=True):
+            ax = laid.axes[letter]
             plot_lines(ax, table, panel, axis, looks)
-            axis.apply(ax, PAGE * 0.4)
+            axis.apply(ax, laid.widths[letter])
             ax.set_ylabel(_NAMES[panel], labelpad=2)
             if panel == "probability":
                 ax.set_ylim(0, 1)
-        return settle(figure)
+        return settle(laid.figure, passes=2)
 
 
 def plot_lines(
@@ -157,13 +148,9 @@ def _unknown(table: pd.DataFrame) -> list[bool]:
     return [bool(value < floor) for value, floor in pairs]
 
 
-def _legend(
-    ax: Axes,
-    names: list[str],
-    looks: Mapping[str, tuple[str, dict[str, Any]]],
-    *,
-    shaded: bool,
-) -> None:
+def _handles(
+    names: list[str], looks: Mapping[str, tuple[str, dict[str, Any]]], *, shaded: bool
+) -> list[Artist]:
     handles: list[Artist] = [
         Line2D(
             [], [], **{"linewidth": 1.0, "markersize": 2.5, **looks[name][1]}, label=looks[name][0]
@@ -172,5 +159,4 @@ def _legend(
     ]
     if shaded:
         handles.append(Patch(label="answers not known yet", **_SHADE))
-    ax.set_axis_off()
-    legend(ax, handles, (0.0, 0.0), columns=4)
+    return handles

@@ -15,8 +15,9 @@ from matplotlib.lines import Line2D
 
 from kntrace.effects.statistics import mean_over_sources, over_words
 from kntrace.errors import AnalysisError
-from kntrace.figures.style import INK, PAGE, TEXT, drawing, legend, new_figure, settle, tidy
+from kntrace.figures.style import INK, drawing, settle, tidy
 from kntrace.views.base import Asked, Found
+from kntrace.views.layout import lay_out
 from kntrace.views.lines import ANY, DIFFERENCE, SHARE, short
 from kntrace.views.sets import incidence, matched_in_order, members
 
@@ -148,11 +149,7 @@ class Edit:
     def draw(self, found: Found) -> Figure:
         """Draw what the edits do at the last checkpoint, to their own word and to others."""
         with drawing():
-            figure = new_figure(PAGE, 66, spaced=True)
-            grid = figure.add_gridspec(2, 3, height_ratios=[9, 52])
-            head = figure.add_subplot(grid[0, :])
-            head.set_axis_off()
-            legend(head, _handles(found.facts["rows"]), (0.0, 0.0), columns=3)
+            laid = lay_out(("abc",), (46.0,), _handles(found.facts["rows"]))
             table = found.main
             last = table[table["checkpoint"] == found.facts["last_checkpoint"]]
             panels = {
@@ -160,9 +157,9 @@ class Edit:
                 "change of log-odds": ("log_odds", "log_odds_old"),
                 "rise of log-perplexity (nats)": ("same_group", "other_groups"),
             }
-            for column, (title, measures) in enumerate(panels.items()):
-                _draw(figure.add_subplot(grid[1, column]), last, measures, title)
-            return settle(figure)
+            for ax, (label, measures) in zip(laid.axes.values(), panels.items(), strict=True):
+                _draw(ax, last, measures, label)
+            return settle(laid.figure, passes=2)
 
     def describe(self, found: Found) -> str:
         """The sentences that say what was found."""
@@ -308,7 +305,7 @@ _SHORT = {
 }
 
 
-def _draw(ax: Axes, last: pd.DataFrame, measures: tuple[str, ...], title: str) -> None:
+def _draw(ax: Axes, last: pd.DataFrame, measures: tuple[str, ...], label: str) -> None:
     rows = list(dict.fromkeys(last["rows"]))
     for place, measure in enumerate(measures):
         for turn, whose in enumerate(WHOSE):
@@ -323,5 +320,5 @@ def _draw(ax: Axes, last: pd.DataFrame, measures: tuple[str, ...], title: str) -
     ax.axhline(0, color=INK, linewidth=0.5)
     ax.set_xticks(range(len(measures)), [_SHORT[measure] for measure in measures])
     ax.set_xlim(-0.5, len(measures) - 0.5)
-    ax.set_title(title, loc="left", pad=3, size=TEXT)
+    ax.set_ylabel(label, labelpad=2)
     tidy(ax, grid="y")

@@ -15,10 +15,11 @@ from matplotlib.lines import Line2D
 
 from kntrace.effects.statistics import mean_over_sources, over_words
 from kntrace.errors import AnalysisError
-from kntrace.figures.style import INK, MUTED, PAGE, TEXT, drawing, legend, new_figure, settle, tidy
+from kntrace.figures.style import INK, MUTED, TEXT, drawing, settle, tidy
 from kntrace.selection import TopK
 from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import shade_unknown, step_axis
+from kntrace.views.layout import lay_out
 from kntrace.views.lines import DIFFERENCE, known_lines, line_table, short
 from kntrace.views.sets import incidence, matched_in_order
 
@@ -168,18 +169,16 @@ class Erase:
         with drawing():
             effects = found.main
             several = len(set(effects["checkpoint"])) > 1
-            figure = new_figure(PAGE, 70 + 48 * several, spaced=True)
-            grid = figure.add_gridspec(2 + several, 2, height_ratios=[10, 48, 44][: 2 + several])
-            head = figure.add_subplot(grid[0, :])
-            head.set_axis_off()
-            legend(head, _handles(), (0.0, 0.0), columns=3)
+            rows, heights = (("ab", "cd"), (46.0, 42.0)) if several else (("ab",), (46.0,))
+            laid = lay_out(rows, heights, _handles())
             last = effects[effects["checkpoint"] == found.facts["last_checkpoint"]]
             for column, measure in enumerate(("accuracy", "log_odds")):
-                _draw_doses(figure.add_subplot(grid[1, column]), last, measure)
+                _draw_doses(laid.axes["ab"[column]], last, measure)
                 if several:
-                    ax = figure.add_subplot(grid[2, column])
-                    _draw_steps(ax, effects, measure, found.tables["lines"])
-            return settle(figure)
+                    letter = "cd"[column]
+                    ax, width = laid.axes[letter], laid.widths[letter]
+                    _draw_steps(ax, effects, measure, found.tables["lines"], width)
+            return settle(laid.figure, passes=2)
 
     def describe(self, found: Found) -> str:
         """The sentences that say what was found."""
@@ -381,7 +380,9 @@ def _draw_doses(ax: Axes, last: pd.DataFrame, measure: str) -> None:
     tidy(ax, grid="y")
 
 
-def _draw_steps(ax: Axes, effects: pd.DataFrame, measure: str, lines: pd.DataFrame) -> None:
+def _draw_steps(
+    ax: Axes, effects: pd.DataFrame, measure: str, lines: pd.DataFrame, width: float
+) -> None:
     axis = step_axis(lines)
     place = dict(zip(axis.labels, axis.places, strict=True))
     what = "change" if measure == "log_odds" else "after"
@@ -392,7 +393,7 @@ def _draw_steps(ax: Axes, effects: pd.DataFrame, measure: str, lines: pd.DataFra
             rows = part[(part["order"] == order) & (part["asked"] == asked)]
             x = [place[str(label)] for label in rows["checkpoint"]]
             ax.plot(x, rows[what], color=colour, linestyle=dashes, marker="o", markersize=2.2)
-    axis.apply(ax, PAGE * 0.4)
+    axis.apply(ax, width)
     shade_unknown(ax, lines, axis)
     ax.set_ylabel(_LABELS[measure], labelpad=2)
     ax.set_title(f"{most:.0f} neurons erased, through training", loc="left", pad=3, size=TEXT)

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from kntrace.errors import AnalysisError
-from kntrace.figures.style import PAGE, TEXT, drawing, legend, new_figure, settle, tidy
+from kntrace.figures.style import TEXT, drawing, settle, tidy
 from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import shade_unknown, step_axis
+from kntrace.views.layout import lay_out
 from kntrace.views.lines import known_lines, line_table
 
 __all__ = ["Firing"]
@@ -122,20 +123,16 @@ class Firing:
     def draw(self, found: Found) -> Figure:
         """Draw the shares through training, and by layer at the last checkpoint."""
         with drawing():
-            figure = new_figure(PAGE, 72, spaced=True)
-            grid = figure.add_gridspec(2, 2, height_ratios=[9, 58])
-            head = figure.add_subplot(grid[0, :])
-            head.set_axis_off()
-            legend(head, _handles(), (0.0, 0.0), columns=3)
+            laid = lay_out(("ab",), (50.0,), _handles())
             layers = found.main
-            left, right = (figure.add_subplot(grid[1, column]) for column in (0, 1))
+            left, right = laid.axes["a"], laid.axes["b"]
             drawn = [name for name in layers if str(name).split("_")[0] in CLASSES]
             top = max(float(layers[drawn].to_numpy().max()), _LEAST)
             axis = step_axis(found.tables["lines"])
             place = dict(zip(axis.labels, axis.places, strict=True))
             whole = layers.groupby("checkpoint", sort=False).mean(numeric_only=True)
             _draw(left, np.array([place[str(label)] for label in whole.index]), whole)
-            axis.apply(left, PAGE * 0.4)
+            axis.apply(left, laid.widths["a"])
             shade_unknown(left, found.tables["lines"], axis)
             left.set_title("all layers, through training", loc="left", pad=3, size=TEXT)
             last = layers[layers["checkpoint"] == found.facts["last_checkpoint"]]
@@ -148,7 +145,7 @@ class Firing:
                 ax.set_ylabel("share of neurons", labelpad=2)
                 ax.set_ylim(-0.03 * top, 1.03 * top)
                 tidy(ax, grid="y")
-            return settle(figure)
+            return settle(laid.figure, passes=2)
 
     def describe(self, found: Found) -> str:
         """The sentences that say what was found."""

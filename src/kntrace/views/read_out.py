@@ -307,4 +307,5 @@ def _draw_layers(ax: Axes, axis: StepAxis, layers: pd.DataFrame, width: float) -
     if figure is not None:
         bar = figure.colorbar(mesh, ax=ax, pad=0.02, fraction=0.05)
         bar.outline.set_visible(False)
+        bar.set_label("tokens below the answer", labelpad=2)
         bar.ax.tick_params(labelsize=SMALL, width=0.6, length=2, pad=2)

@@ -16,19 +16,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from kntrace.errors import AnalysisError
 from kntrace.figures.labels import number
 from kntrace.figures.steps import StepAxis
-from kntrace.figures.style import (
-    INK,
-    MUTED,
-    PAGE,
-    TEXT,
-    drawing,
-    legend,
-    new_figure,
-    settle,
-    tidy,
-)
+from kntrace.figures.style import INK, MUTED, TEXT, drawing, settle, tidy
 from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import shade_unknown, step_axis
+from kntrace.views.layout import lay_out
 from kntrace.views.lines import known_lines, line_table
 
 __all__ = ["SuperWeights"]
@@ -198,19 +189,15 @@ class SuperWeights:
     def draw(self, found: Found) -> Figure:
         """Draw the layers of the last checkpoint, and the weight through training."""
         with drawing():
-            figure = new_figure(PAGE, 92, spaced=True)
-            grid = figure.add_gridspec(3, 2, height_ratios=[9, 38, 38])
             table = found.main
             axis = step_axis(found.tables["lines"])
-            head = figure.add_subplot(grid[0, :])
-            head.set_axis_off()
             handles = [
                 Line2D([], [], **{"linewidth": 1.0, "markersize": 2.5, **look}, label=name)
                 for name, look in _LOSSES.values()
             ]
-            legend(head, handles, (0.0, 0.0), columns=4)
-            _draw_layers(figure.add_subplot(grid[1:, 0]), found)
-            above, below = figure.add_subplot(grid[1, 1]), figure.add_subplot(grid[2, 1])
+            laid = lay_out(("ab", "ac"), (36.0, 36.0), handles)
+            _draw_layers(laid.axes["a"], found)
+            above, below = laid.axes["b"], laid.axes["c"]
             x = _places(table, axis)
             above.plot(x, table["ratio"], color=INK, marker="o", markersize=2.2)
             above.axhline(float(found.facts["needed"]["ratio"]), color=MUTED, linestyle=":")
@@ -223,10 +210,10 @@ class SuperWeights:
             below.axhline(float(found.facts["needed"]["loss"]), color=MUTED, linestyle=":")
             below.set_ylabel("rise of the loss (nats)", labelpad=2)
             for ax in (above, below):
-                axis.apply(ax, PAGE * 0.4)
+                axis.apply(ax, laid.widths["b"])
                 shade_unknown(ax, found.tables["lines"], axis)
                 tidy(ax, grid="y")
-            return settle(figure)
+            return settle(laid.figure, passes=2)
 
     def describe(self, found: Found) -> str:
         """The sentences that say what was found."""
