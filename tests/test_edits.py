@@ -139,7 +139,7 @@ class Said:
         self.needs, self.gone = needs, set[int]()
 
     def opened(self, otherwise: str, *, backwards: bool = False) -> Iterator[tuple[int, Any]]:
-        assert otherwise == "last"
+        assert otherwise == "ends"
         yield 1, self
 
     def prompts(self, wording: str) -> list[list[Any]]:

@@ -197,7 +197,9 @@ def test_the_view_shows_what_comes_with_training(tmp_path: Path) -> None:
         tmp_path / "run",
         synthetic_scores(groups={"A": ("a", "b", "c")}, checkpoints=2, layers=2, width=6),
     )
-    (view,) = find_views(["firing"], {"corpus": "text.txt"})
+    text = tmp_path / "text.txt"
+    text.write_text("any text: the checkpoints are made up")
+    (view,) = find_views(["firing"], {"corpus": str(text)})
     found = compute_views(run, [view], weights=Said(), formats=("png",))["firing"]
     layers = found.main.set_index(["checkpoint", "layer"])
     for kind in ("dead", "token", "trigram", "positional"):

@@ -95,7 +95,10 @@ def test_the_k_strongest_are_the_knowledge_neurons():
     assert chosen.drop_attrs().identical(knowledge_neurons(scores, 7).drop_attrs())
 
 
-@pytest.mark.parametrize("spec", ["top:7", "threshold:0.2:3", "threshold:0.25:1:0.5"])
+@pytest.mark.parametrize(
+    "spec",
+    ["top:7", "threshold:0.2:3", "threshold:0.25:1:0.5", "rare:0.2:1:20", "rare:0.2:3:7:0.5"],
+)
 def test_specs_read_back(spec):
     assert read_selection(spec).spec == spec
 
@@ -113,6 +116,8 @@ def test_specs_read_back(spec):
         ("threshold:0.2:0.7", "not a share"),
         ("threshold:0.2:0", "1 or more"),
         ("threshold:0.2:2:7", "a probability"),
+        ("rare:0.2:1", "rare:T:MIN:K"),
+        ("rare:0.2:1:0", "k = 0 knowledge neurons"),
         ("best:3", "top:K"),
     ],
 )
@@ -150,3 +155,26 @@ def test_an_analysis_needs_neurons_of_every_word():
 def test_k_and_a_selection_are_not_both_given():
     with pytest.raises(AnalysisError, match="k = 5 beside"):
         analyse_scores(synthetic_scores(groups=GROUPS), k=5, select="top:7")
+
+
+def test_neurons_that_few_words_have_by_hand():
+    """All six words share neurons 0 and 1; group A also 2; each word has one of its own."""
+    width = 12
+    made = synthetic_scores(groups=GROUPS, checkpoints=2, prompts=2, layers=1, width=width)
+    values = np.zeros(made["score"].shape, dtype=np.float32)
+    for word in range(6):
+        values[:, word, :, 0, :2] = 1.0
+        values[:, word, :, 0, 2] = 0.9 * (word < 3)
+        values[:, word, :, 0, 4 + word] = 0.5
+    values[:, 0, :, 0, 3] = 0.4
+    made["score"].values[:] = values
+    chosen = read_selection("rare:0.2:1:2").choose(made)
+    # Of neuron 2 three of six words have log(6 / 4) * .9 = .36, less than log(6 / 2) * .5 = .55;
+    # and it is one of more than int(.3 * 6) = 1 words, so it is left out of what was taken.
+    assert neurons(chosen, 0) == [4, 3]
+    assert neurons(chosen, 1) == [5]
+    assert [neurons(chosen, word) for word in (3, 4, 5)] == [[7], [8], [9]]
+    assert chosen["score"].values[0].tolist() == pytest.approx([0.5, 0.4])
+    assert np.isnan(chosen["score"].values[1, 1])
+    wide = read_selection("rare:0.2:1:9").choose(made)
+    assert not any({0, 1, 2} & set(neurons(wide, word)) for word in range(6))

@@ -19,6 +19,7 @@ from families import make
 from kntrace.archive import Run
 from kntrace.errors import SettingsError
 from kntrace.figures import SIZES, render, sized
+from kntrace.grow import grow
 from kntrace.models.feedforward import find_stack
 from kntrace.models.tokens import Encoded
 from kntrace.probes import OpenedCheckpoint, Weights
@@ -26,7 +27,10 @@ from kntrace.probes.asking import ask, text_loss
 from kntrace.probes.spikes import spikes
 from kntrace.probes.surgery import Change, changed, value_vectors
 from kntrace.report.views import sections
+from kntrace.settings import Settings
+from kntrace.study import load_study
 from kntrace.views import Asked, compute_views, find_views, read_view
+from kntrace.views.super_weights import SuperWeights
 
 LAYER, ROW, COLUMN = 1, 9, 7
 PROMPTS = [Encoded((5, 8, 3, 2 + n), (n + 20,)) for n in range(5)]
@@ -196,6 +200,51 @@ def test_a_healthy_run_has_none_and_is_kept_and_shown(tiny_run_copy: Run) -> Non
             assert_readable(view.draw(found), size, room)
     (shown,) = sections(run, lambda one, kept: one.describe(kept))
     assert shown.name == view.name
+
+
+@pytest.mark.slow
+def test_a_weight_planted_in_a_grown_model_is_found_and_a_grown_model_has_none(
+    tmp_path: Path,
+) -> None:
+    """One neuron of layer 1 always on, one of its weights large: every sentence stands on it."""
+    small = {"layers": 6, "hidden": 32, "heads": 2, "steps": 120, "batch": 16}
+    suite = grow(tmp_path / "suite", checkpoints=[0, 120], **small)  # type: ignore[arg-type]
+    study = load_study(tmp_path / "suite" / "study.yaml")
+    run = SimpleNamespace(study=study, settings=Settings())
+    view = SuperWeights()
+
+    def nearest(model: Any) -> tuple[Any, dict[str, float]]:
+        loaded = SimpleNamespace(model=model, tokenizer=tokenizer)
+        opened = OpenedCheckpoint(run, loaded)  # type: ignore[arg-type]
+        found = opened.spikes(study.wordings[0])
+        best = found.loc[view.nearness(found).idxmax()]
+        where = (int(best["layer"]), int(best["row"]), int(best["column"]))
+        losses = opened.losses_without(study.wordings[0], where, 4, 0)
+        return best.to_dict() | {"nearness": view.nearness(found).max()}, losses
+
+    folder = suite.checkpoints[-1].source
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    healthy, losses = nearest(model)
+    assert healthy["nearness"] < 1
+    assert abs(losses["loss_weight"] - losses["loss"]) < 0.01
+    block = find_stack(model).layers[LAYER]
+    with torch.no_grad():
+        block.up.weight[COLUMN] = 0.0
+        block.up.bias[COLUMN] = 30.0
+        value_vectors(block)[COLUMN, ROW] = 20.0
+    best, without = nearest(model)
+    assert (best["layer"], best["row"], best["column"]) == (LAYER, ROW, COLUMN)
+    assert best["nearness"] >= 1
+    assert best["share"] > 0.9
+    assert best["persists"] == 1
+    # Nobody trained this model to live with it: its loss falls when the weight goes.
+    assert without["loss"] > losses["loss"] + view.loss
+    fall = without["loss"] - without["loss_weight"]
+    assert fall > view.loss
+    assert -without["rise_weight_high"] < fall < -without["rise_weight_low"]
+    assert without["random_most"] < fall / 10
+    assert without["log_odds_weight"] > without["log_odds"]
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 The threshold is that of Dai et al. (2022): in every prompt the *coarse* set holds the neurons
 whose score is at least a share of the prompt's largest, and the *refined* set those that are in
-the coarse sets of enough prompts.
+the coarse sets of enough prompts. Chen et al. (2024) weigh such sets by how few words have a
+neuron, and leave out those that many words have.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from kntrace.errors import AnalysisError
 from kntrace.formation import checkpoint_position, knowledge_neurons
 from kntrace.wording import Averaging, Wording, read_wording
 
-__all__ = ["Selection", "Threshold", "TopK", "default_k", "read_selection"]
+__all__ = ["Rare", "Selection", "Threshold", "TopK", "default_k", "read_selection"]
 
-_FORMS = "top:K, threshold:T:MIN or threshold:T:MIN:FLOOR"
+_FORMS = "top:K, threshold:T:MIN[:FLOOR] or rare:T:MIN:K[:FLOOR]"
 
 
 # The paper's number, but never more than one neuron in forty of a small model.
@@ -201,8 +202,95 @@ class Threshold:
         return refined.astype(np.int64), mean[refined]
 
 
+@dataclass(frozen=True)
+class Rare:
+    """Neurons of a threshold set that are not anyone's: query-relevant ones (Chen et al. 2024).
+
+    Every neuron of a word's set is weighed by log(words / (1 + words whose sets have it)); the
+    `k` with the largest mean score times weight are taken, none whose weight is not above zero,
+    and of them those left out that more than `common` of the words have. A word may come out
+    with fewer, or with none.
+
+    Attributes
+    ----------
+    sets
+        How the sets are made. The published ones take every prompt's neurons (`min_prompts` 1).
+    k
+        Neurons per word at most.
+    common
+        Share of the words.
+    """
+
+    sets: Threshold
+    k: int
+    common: float = 0.3
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise AnalysisError(f"k = {self.k} knowledge neurons", expected="1 or more")
+
+    @property
+    def min_prompts(self) -> int:
+        """As the sets ask."""
+        return self.sets.min_prompts
+
+    @property
+    def spec(self) -> str:
+        """`rare:T:MIN:K`, with `:FLOOR` if there is one."""
+        floor = f":{self.sets.floor:g}" if self.sets.floor else ""
+        return f"rare:{self.sets.threshold:g}:{self.sets.min_prompts}:{self.k}{floor}"
+
+    def choose(
+        self, scores: xr.Dataset, *, wording: str | None = None, checkpoint: int | str = -1
+    ) -> xr.Dataset:
+        """Choose each word's neurons, the largest weighted score first; see `Threshold.choose`.
+
+        The scores that are given are the words' mean scores, not the weighted ones.
+        """
+        found = self.sets.choose(scores, wording=wording, checkpoint=checkpoint)
+        layer, neuron = (
+            found[name].transpose("word", "rank").values for name in ("layer", "neuron")
+        )
+        score = found["score"].transpose("word", "rank").values
+        flat = np.where(layer < 0, -1, layer * found.attrs["width"] + neuron)
+        having = np.bincount(
+            flat[flat >= 0], minlength=found.attrs["layers"] * found.attrs["width"]
+        )
+        words = len(flat)
+        weight = np.where(flat < 0, 0.0, np.log(words / (1 + having[flat])))
+        # Places that a word leaves empty have no score.
+        weighted = np.where(weight > 0, np.nan_to_num(score) * weight, 0.0)
+        order = np.argsort(-weighted, axis=1, kind="stable")[:, : self.k]
+        kept = np.take_along_axis(weighted, order, axis=1) > 0
+        kept &= np.take_along_axis(having[flat], order, axis=1) <= int(self.common * words)
+        # Those that are kept come first, still in their order.
+        order = np.take_along_axis(order, np.argsort(~kept, axis=1, kind="stable"), axis=1)
+        counts = kept.sum(axis=1)
+        width = max(1, int(counts.max()))
+        empty = np.arange(width) >= counts[:, None]
+
+        def placed(values: npt.NDArray[np.generic], nothing: float) -> npt.NDArray[np.generic]:
+            some = np.take_along_axis(values, order[:, :width], axis=1)
+            return np.where(empty, nothing, some).astype(values.dtype)
+
+        dims = ("word", "rank")
+        return xr.Dataset(
+            {
+                "layer": (dims, placed(layer, -1)),
+                "neuron": (dims, placed(neuron, -1)),
+                "score": (dims, placed(score, np.nan)),
+            },
+            coords={
+                "word": scores["word"],
+                "group": scores["group"],
+                "rank": np.arange(width, dtype=np.int64),
+            },
+            attrs=found.attrs | {"k": width, "selection": self.spec},
+        )
+
+
 def read_selection(text: str) -> Selection:
-    """Read `top:K`, `threshold:T:MIN` or `threshold:T:MIN:FLOOR`.
+    """Read `top:K`, `threshold:T:MIN[:FLOOR]` or `rare:T:MIN:K[:FLOOR]`.
 
     Raises
     ------
@@ -219,6 +307,9 @@ def read_selection(text: str) -> Selection:
         if kind == "threshold" and len(parts) in (2, 3):
             floor = float(parts[2]) if len(parts) == 3 else 0.0
             return Threshold(float(parts[0]), _count(parts[1]), floor)
+        if kind == "rare" and len(parts) in (3, 4):
+            floor = float(parts[3]) if len(parts) == 4 else 0.0
+            return Rare(Threshold(float(parts[0]), _count(parts[1]), floor), int(parts[2]))
     except ValueError:
         pass
     raise AnalysisError(f"the selection {text!r}", expected=_FORMS)

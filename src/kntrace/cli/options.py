@@ -154,7 +154,8 @@ Select = Annotated[
     what(
         metavar="HOW",
         help="Which neurons are a word's own: top:K, or threshold:T:MIN (at least T times a "
-        "prompt's largest score, in MIN prompts or more).",
+        "prompt's largest score, in MIN prompts or more), or rare:T:MIN:K (the K of these that "
+        "fewest words have).",
         autocompletion=values.of(values.SELECTIONS),
     ),
 ]

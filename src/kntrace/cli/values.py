@@ -98,7 +98,7 @@ WORLDS = (
 SIZES = ("paper", "column", "wide", "slide")
 DEVICES = ("cpu", "cuda", "mps", "auto")
 STEPS = ("paper", "all", "log:", "linear:", "every:")
-SELECTIONS = ("top:", "threshold:")
+SELECTIONS = ("top:", "threshold:", "rare:")
 
 Complete = Callable[[str], list[str]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -53,7 +54,8 @@ def view(
         list[str] | None,
         typer.Argument(
             metavar="NAME",
-            help="Views to compute; all: those that need no weights; none: list them.",
+            help="Views to compute; all: those that need no weights and nothing that the run "
+            "has not kept; none: list them.",
             autocompletion=values.views,
         ),
     ] = None,
@@ -96,6 +98,9 @@ def view(
             say("\n".join(f"{row['name']:<14} {row['title']}{_state(row)}" for row in rows))
         return
     chosen = views.find_views(names, _pairs(options or []))
+    # `all` means all that this run has the variables for; what is named is insisted on.
+    left_out = [one for one in chosen if one.name not in names and views.lacking(opened, one)]
+    chosen = [one for one in chosen if one not in left_out]
     reading = [one.name for one in chosen if one.name in views.WEIGHT_VIEWS]
     if not reading and (said := given(context, _ABOUT_WEIGHTS)):
         raise SettingsError(
@@ -133,14 +138,20 @@ def view(
         return
     for name, one in found.items():
         say(f"{views.all_views()[name].title}\n{one}\n")
+    for absent in left_out:
+        say(f"Left out: {absent.name}{_lacks(views.lacking(opened, absent))}.")
     say(f"Tables: {views.where_kept(opened)}")
 
 
 def _state(row: dict[str, object]) -> str:
     if row["lacks"]:
-        return f" (this run kept no {' and '.join(map(str, row['lacks']))})"  # type: ignore[call-overload]
+        return _lacks(row["lacks"])  # type: ignore[arg-type]
     reads = " (reads the weights)" if row["reads_weights"] else ""
     return reads + (" (computed)" if row["computed"] else "")
+
+
+def _lacks(names: Sequence[str]) -> str:
+    return f" (this run kept no {' and '.join(names)})"
 
 
 def _weights(run: Run, progress: Progress, **how_read: Any) -> Weights:

@@ -14,7 +14,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student
 
-__all__ = ["LEVEL", "Estimate", "mean_over_sources", "over_words", "ratio_over_words"]
+__all__ = [
+    "LEVEL",
+    "Estimate",
+    "jackknife",
+    "mean_over_sources",
+    "over_words",
+    "ratio_over_words",
+]
 
 LEVEL = 0.95
 
@@ -90,9 +97,23 @@ def _jackknife(found: _Floats, replicates: _Floats) -> Estimate:
     """Interval from the replicates of the words that were measured."""
     value, rest = float(found[0]), found[1:]
     rest = rest[np.isfinite(replicates[0])]
-    rest = rest[np.isfinite(rest)]
+    return jackknife(value, rest[np.isfinite(rest)])
+
+
+def jackknife(value: float, rest: npt.ArrayLike) -> Estimate:
+    """Interval (Student) of a number from what it is with each of its parts left out.
+
+    Parameters
+    ----------
+    value
+        With all parts.
+    rest
+        (part,) with each of them left out in turn. With fewer than three, or where one is not
+        a number, there is no interval.
+    """
+    rest = np.asarray(rest, dtype=np.float64)
     count = len(rest)
-    if count < 3:
+    if count < 3 or not np.isfinite(rest).all():
         return Estimate(value, float("nan"), float("nan"))
     variance = (count - 1) / count * float(((rest - rest.mean()) ** 2).sum())
     half = float(student.ppf((1 + LEVEL) / 2, count - 1)) * variance**0.5

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kntrace.models.tokens import Encoded
 
-__all__ = ["Answers", "ask", "text_loss"]
+__all__ = ["Answers", "ask", "text_loss", "text_losses"]
 
 _AT_ONCE = 32
 _TINY = float(np.finfo(np.float64).tiny)
@@ -68,17 +68,25 @@ def text_loss(model: Any, prompts: Sequence[Encoded]) -> float:
     Every token but the first is predicted from those before it. A model that fills in a mask
     predicts its answer alone.
     """
-    total, count = 0.0, 0
+    total, count = text_losses(model, prompts).sum(axis=0)
+    return float(total / count)
+
+
+def text_losses(model: Any, prompts: Sequence[Encoded]) -> npt.NDArray[np.float64]:
+    """Sum of the negative log-probabilities of each prompt's tokens, and their number, (prompt, 2).
+
+    See `text_loss`.
+    """
+    found = np.empty((len(prompts), 2))
     if any(one.mask is not None for one in prompts):
-        return float(-ask(model, prompts).log_probability.mean())
+        return np.stack([-ask(model, prompts).log_probability, np.ones(len(prompts))], axis=1)
     for places, logits in _passes(model, prompts):
         for row, place in enumerate(places):
             one = prompts[place]
             target = torch.tensor((one.ids + one.answer)[1:], device=logits.device)
             log = logits[row, : len(target)].double().log_softmax(-1)
-            total -= float(log.gather(-1, target[:, None]).sum())
-            count += len(target)
-    return total / count
+            found[place] = -float(log.gather(-1, target[:, None]).sum()), len(target)
+    return found
 
 
 def _passes(model: Any, prompts: Sequence[Encoded]) -> Iterator[tuple[list[int], Tensor]]:

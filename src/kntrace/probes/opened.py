@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
+from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +15,13 @@ import torch
 from kntrace.archive import Run
 from kntrace.attribution.encoding import Reader
 from kntrace.documents import read_text
+from kntrace.effects.statistics import jackknife
 from kntrace.errors import AnalysisError, ModelError
 from kntrace.models.feedforward import Stack, find_stack
 from kntrace.models.load import LoadedCheckpoint
 from kntrace.models.scored import checkpoints_of, load_scored
 from kntrace.models.tokens import Encoded
-from kntrace.probes.asking import Answers, ask, text_loss
+from kntrace.probes.asking import Answers, ask, text_losses
 from kntrace.probes.firing import TextRead, corpus_of, read_corpus
 from kntrace.probes.read_out import ReadOut, read_out
 from kntrace.probes.spikes import spikes
@@ -66,12 +68,15 @@ class Weights:
     def opened(
         self, otherwise: str, *, backwards: bool = False
     ) -> Iterator[tuple[int, OpenedCheckpoint]]:
-        """Load one checkpoint after the other, with its position in the run.
+        """One checkpoint after the other, with its position in the run.
+
+        Its weights are loaded when something is asked of it, and not before.
 
         Parameters
         ----------
         otherwise
-            Which ones where nobody said so: `all`, `last`, or others as `steps`.
+            Which ones where nobody said so: `all`, `last`, `ends` (the first and the last), or
+            others as `steps`.
         backwards
             Begin with the last one.
 
@@ -83,14 +88,39 @@ class Weights:
             If a checkpoint is not there.
         """
         steps = self._steps if self._steps is not None else otherwise
-        chosen = checkpoints_of(self._run, self._suite, None if steps == "last" else steps)
+        ends = steps == "ends"
+        how = None if steps == "last" else "all" if ends else steps
+        chosen = checkpoints_of(self._run, self._suite, how)
+        if ends:
+            chosen = {place: chosen[place] for place in dict.fromkeys((min(chosen), max(chosen)))}
         with torch_threads(self._threads):
             items = list(chosen.items())
             for done, (place, checkpoint) in enumerate(items[::-1] if backwards else items):
                 self._progress("weights", done, len(chosen), checkpoint.label)
-                loaded = load_scored(self._run, place, checkpoint, device=self._device)
-                yield place, OpenedCheckpoint(self._run, loaded)
+                load = partial(load_scored, self._run, place, checkpoint, device=self._device)
+                yield place, OpenedCheckpoint(self._run, load)
         self._progress("weights", len(chosen), len(chosen))
+
+
+def _a_token(losses: npt.NDArray[np.float64]) -> float:
+    """Nats a token, of (text, 2) sums and numbers."""
+    total, count = losses.sum(axis=0)
+    return float(total / count)
+
+
+def _rise(whole: npt.NDArray[np.float64], without: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Interval over texts of how much more is lost a token."""
+    places = range(len(whole))
+    rest = (
+        [
+            _a_token(np.delete(without, place, 0)) - _a_token(np.delete(whole, place, 0))
+            for place in places
+        ]
+        if len(whole) > 2
+        else []
+    )
+    found = jackknife(_a_token(without) - _a_token(whole), rest)
+    return found.low, found.high
 
 
 class OpenedCheckpoint:
@@ -99,12 +129,25 @@ class OpenedCheckpoint:
     def __init__(
         self,
         run: Run,
-        loaded: LoadedCheckpoint,
+        loaded: LoadedCheckpoint | Callable[[], LoadedCheckpoint],
         prompts: dict[str, list[list[Encoded]]] | None = None,
     ) -> None:
-        self._run = run
-        self.model, self.tokenizer = loaded.model, loaded.tokenizer
+        self._run, self._given = run, loaded
         self._prompts = {} if prompts is None else prompts
+
+    @cached_property
+    def _loaded(self) -> LoadedCheckpoint:
+        return self._given() if callable(self._given) else self._given
+
+    @property
+    def model(self) -> Any:
+        """The model."""
+        return self._loaded.model
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        return self._loaded.tokenizer
 
     @cached_property
     def stack(self) -> Stack:
@@ -174,7 +217,10 @@ class OpenedCheckpoint:
         dict
             `loss`, nats a token; `loss_weight`, `loss_column`, `loss_largest` without the
             weight, its column, and the largest weight of the matrix; `loss_random`, the mean
-            over random ones, and `random_most`, the most that any of them changes it.
+            over random ones, and `random_most`, the most that any of them changes it. For each
+            of the four `rise_NAME_low` and `_high`, a 95 % interval of its rise over prompts
+            (jackknife). And the answers themselves: `probability` and `log_odds` as they are,
+            `probability_weight` and `log_odds_weight` without the weight.
         """
         layer, row, column = coordinate
         matrix = value_vectors(self.stack.layers[layer]).detach()
@@ -184,21 +230,43 @@ class OpenedCheckpoint:
             Change(layer, rng.integers(matrix.shape[0], size=1), 0.0, int(of))
             for of in rng.integers(matrix.shape[1], size=draws)
         ]
-
-        def loss(*changes: Change) -> float:
-            with changed(self.stack, changes):
-                return text_loss(self.model, self._texts(wording))
-
-        whole = loss()
-        drawn = [loss(one) for one in random]
+        texts = self._texts(wording)
         one, largest = np.array([column]), np.array([place // matrix.shape[1]])
+        weight = Change(layer, one, 0.0, row)
+
+        def losses(*changes: Change) -> npt.NDArray[np.float64]:
+            with changed(self.stack, changes):
+                return text_losses(self.model, texts)
+
+        whole = losses()
+        drawn = [losses(change) for change in random]
+        without = {
+            "weight": losses(weight),
+            "column": losses(Change(layer, one)),
+            "largest": losses(Change(layer, largest, 0.0, place % matrix.shape[1])),
+            "random": np.mean(drawn, axis=0),
+        }
+        before = self.ask(texts)
+        with changed(self.stack, [weight]):
+            after = self.ask(texts)
+        rises = {name: _rise(whole, some) for name, some in without.items()}
         return {
-            "loss": whole,
-            "loss_weight": loss(Change(layer, one, 0.0, row)),
-            "loss_column": loss(Change(layer, one)),
-            "loss_largest": loss(Change(layer, largest, 0.0, place % matrix.shape[1])),
-            "loss_random": float(np.mean(drawn)),
-            "random_most": float(np.max(np.abs(np.array(drawn) - whole))),
+            "loss": _a_token(whole),
+            **{f"loss_{name}": _a_token(some) for name, some in without.items()},
+            "random_most": max(abs(_a_token(some) - _a_token(whole)) for some in drawn),
+            **{
+                f"rise_{name}_{end}": value
+                for name, ends in rises.items()
+                for end, value in zip(("low", "high"), ends, strict=True)
+            },
+            **{
+                f"{name}{end}": float(value.mean())
+                for end, answers in (("", before), ("_weight", after))
+                for name, value in (
+                    ("probability", np.exp(answers.log_probability)),
+                    ("log_odds", answers.log_odds),
+                )
+            },
         }
 
     def _texts(self, wording: str) -> list[Encoded]:

@@ -23,18 +23,17 @@ from kntrace.documents import (
 )
 from kntrace.errors import StudyError
 from kntrace.study.model import (
-    LONG_FORM_KEYS,
-    MAIN,
     Alternatives,
     AnswerForm,
+    Link,
     Name,
     Prompts,
     Study,
     Template,
     Text,
     Word,
-    check_words,
 )
+from kntrace.study.together import LINKS, LONG_FORM_KEYS, MAIN, check_words
 
 __all__ = ["bundled_studies", "load_study"]
 
@@ -57,7 +56,8 @@ def load_study(
         write `./similar-words` for a file of that name). The file has the keys `name`,
         `template`, `answer_form` and `groups`, of which only the last is needed; `groups`
         maps each group to its words, and each word to a list of prompts, or to several such
-        lists by wording, or to `answer`, `alternatives` and `prompts`. The plain form
+        lists by wording, or to `answer`, `alternatives`, `synonym_of`, `inverse_of` and
+        `prompts`. The plain form
         `{word: [questions]}` of the paper's public code is read too.
     groups
         For the plain form, which has none: `{group: [words]}`, or a YAML or JSON file of it.
@@ -120,6 +120,8 @@ class _Entry(Entries):
 
     answer: Text | None = None
     alternatives: Alternatives = ()
+    synonym_of: Link = ""
+    inverse_of: Link = ""
     prompts: Prompts
 
     @model_validator(mode="before")
@@ -139,6 +141,8 @@ class _Entry(Entries):
             group=group,
             answer=self.answer or text,
             alternatives=self.alternatives,
+            synonym_of=self.synonym_of,
+            inverse_of=self.inverse_of,
             prompts=self.prompts,
         )
 
@@ -212,6 +216,8 @@ def _describe(path: DataPath) -> tuple[str, str]:
         return f"the answer of {word!r}", "a text"
     if rest[0] == "alternatives":
         return f"the alternatives of {word!r}", "a list of other answers"
+    if rest[0] in LINKS:
+        return f"`{rest[0]}` of {word!r}", "a word of the study"
     wording = f" in the wording {rest[1]!r}" if len(rest) > 1 and rest[1] != MAIN else ""
     if len(rest) < 3:
         return f"the list of prompts of {word!r}{wording}", "a list of questions"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -22,17 +20,17 @@ from kntrace.documents import (
     Fault,
     clean_text,
     explain,
-    nearest,
     one_name,
     write_yaml,
 )
 from kntrace.errors import StudyError
 from kntrace.notebook import Card, Shown
+from kntrace.study.together import LINKS, LONG_FORM_KEYS, MAIN, check_words
 
 __all__ = [
-    "MAIN",
     "Alternatives",
     "AnswerForm",
+    "Link",
     "Name",
     "Prompts",
     "Study",
@@ -42,15 +40,6 @@ __all__ = [
 ]
 
 AnswerForm = Literal["as_follows", "space", "no_space"]
-
-MAIN = "main"
-"""The wording of prompts that a file gives as a plain list."""
-
-# A mapping with one of these keys is a word in its long form, not a mapping of wordings.
-LONG_FORM_KEYS = ("answer", "prompts", "alternatives")
-
-MOST_WORDS, MOST_WORDINGS = 100_000, 100
-"""More than any study needs; a file that has more is damaged, or meant to fill the memory."""
 
 _PLACE = "{question}"
 
@@ -105,6 +94,7 @@ Prompts = Annotated[
     dict[Name, Annotated[tuple[Text, ...], AfterValidator(_questions)]],
     AfterValidator(_wordings),
 ]
+Link = Annotated[str, AfterValidator(lambda text: one_name(text) if text else text)]
 Alternatives = Annotated[tuple[Text, ...], AfterValidator(_alternatives)]
 
 
@@ -123,6 +113,10 @@ class Word(Entries):
         Wording -> questions, before the template is put around them.
     alternatives
         Other answers, against which the objective `logit_difference` holds this one.
+    synonym_of, inverse_of
+        Another word of the study: this one says the same in another word ("Feline" of "Cat"),
+        or its prompts ask the same fact the other way round ("Meow": what does a cat say?).
+        The view `agreement` compares their neurons; "" for none.
     """
 
     text: Name
@@ -130,6 +124,8 @@ class Word(Entries):
     answer: Text = ""  # never stays empty: the validator below puts the word in its place
     prompts: Prompts
     alternatives: Alternatives = ()
+    synonym_of: Link = ""
+    inverse_of: Link = ""
 
     @model_validator(mode="before")
     @classmethod
@@ -246,6 +242,19 @@ class Study(Shown, Entries):
         raise StudyError(f"the study {self.name!r} has no word {text!r}")
 
     @cached_property
+    def links(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """Pairs of words by what the first is to the second: `synonym` or `inverse`."""
+        return {
+            key.removesuffix("_of"): pairs
+            for key in LINKS
+            if (
+                pairs := tuple(
+                    (word.text, getattr(word, key)) for word in self.words if getattr(word, key)
+                )
+            )
+        }
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 (hex) of the content, whatever file spelt it and whatever the study is called.
 
@@ -262,6 +271,7 @@ class Study(Shown, Entries):
                     word.answer,
                     [[wording, word.prompts.get(wording, ())] for wording in self.wordings],
                     *([word.alternatives] if word.alternatives else []),
+                    *([_links(word)] if _links(word) else []),
                 ]
                 for word in self.words
             ],
@@ -279,97 +289,20 @@ class Study(Shown, Entries):
         return write_yaml(content | {"answer_form": self.answer_form, "groups": groups})
 
 
-def check_words(words: Sequence[Word]) -> None:
-    """Raise a `Fault` unless these words can stand in one study."""
-    if not words:
-        raise Fault("the study has no words", path=("groups",), whole=True)
-    if len(words) > MOST_WORDS:
-        raise Fault(
-            f"the study has {len(words):,} words",
-            path=("groups",),
-            expected=f"at most {MOST_WORDS:,}",
-            whole=True,
-        )
-    group_of: dict[str, str] = {}
-    earlier: set[str] = set()
-    group = words[0].group
-    for word in words:
-        if word.text in group_of:
-            raise Fault(
-                f"stands a second time, after the one in group {group_of[word.text]!r}",
-                path=_place(word),
-                expected="each word once, in one group",
-            )
-        if word.group != group and word.group in earlier:
-            raise Fault(
-                f"is apart from the other words of group {word.group!r}",
-                path=_place(word),
-                expected="the words of one group beside one another",
-            )
-        group_of[word.text] = group = word.group
-        earlier.add(group)
-    _check_wordings(words)
-
-
-def _check_wordings(words: Sequence[Word]) -> None:
-    uses = Counter(wording for word in words for wording in word.prompts)
-    first = next(iter(uses))
-    if len(uses) > MOST_WORDINGS:
-        raise Fault(
-            f"the study has {len(uses):,} wordings",
-            path=("groups",),
-            expected=f"at most {MOST_WORDINGS}",
-            fix="A wording is a way of asking that many words share.",
-            whole=True,
-        )
-    # Names are compared once each, not once for every word that lacks one.
-    alike = {
-        wording: {
-            other
-            for other in uses
-            if uses[other] > uses[wording] and nearest(wording, [other], cutoff=0.75)
-        }
-        for wording in uses
-    }
-    for word in words:
-        if len(word.prompts) == len(uses):
-            continue
-        absent = [wording for wording in uses if wording not in word.prompts]
-        for wording in word.prompts:
-            # A wording of few words with nearly the name of a more common one is a slip: it
-            # would quietly add columns to the scores that are empty for all other words.
-            common = [other for other in absent if other in alike[wording]]
-            guess = nearest(wording, common, cutoff=0.75)
-            if guess is not None:
-                raise Fault(
-                    f"has prompts in the wording {wording!r}, as only {uses[wording]} of "
-                    f"{len(words)} words have",
-                    path=_place(word),
-                    expected="the wordings of the other words, or a name unlike theirs",
-                    fix=guess,
-                )
-        if first in absent:
-            raise Fault(
-                f"has no prompts in the wording {first!r}, only in {', '.join(word.prompts)}",
-                path=_place(word),
-                expected=f"prompts of every word in the study's first wording (a plain list is "
-                f"the wording {MAIN!r})",
-                fix=nearest(next(iter(word.prompts)), LONG_FORM_KEYS),
-            )
-
-
-def _place(word: Word) -> DataPath:
-    return ("groups", word.group, word.text)
-
-
 def _shortest_form(word: Word) -> Any:
     prompts: Any = {wording: list(texts) for wording, texts in word.prompts.items()}
+    links = _links(word)
     if word.alternatives:
-        alternatives = list(word.alternatives)
-        return {"answer": word.answer, "alternatives": alternatives, "prompts": prompts}
+        links = {"alternatives": list(word.alternatives), **links}
+    if links:
+        return {"answer": word.answer, **links, "prompts": prompts}
     if word.answer != word.text or any(key in prompts for key in LONG_FORM_KEYS):
         return {"answer": word.answer, "prompts": prompts}
     return prompts[MAIN] if list(prompts) == [MAIN] else prompts
+
+
+def _links(word: Word) -> dict[str, Any]:
+    return {key: getattr(word, key) for key in LINKS if getattr(word, key)}
 
 
 def _describe(path: DataPath) -> tuple[str, str]:

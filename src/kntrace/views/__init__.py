@@ -14,6 +14,7 @@ from typing import Any
 
 import xarray as xr
 
+from kntrace.analysis.files import run_identity
 from kntrace.archive import Run
 from kntrace.archive.variables import MEANS
 from kntrace.errors import AnalysisError, SettingsError
@@ -27,6 +28,7 @@ from kntrace.views.edit import Edit
 from kntrace.views.erase import Erase
 from kntrace.views.files import computed, plain, read_view, where_kept, write_view
 from kntrace.views.firing import Firing
+from kntrace.views.parts import Parts
 from kntrace.views.predictivity import Predictivity
 from kntrace.views.read_out import ReadOut
 from kntrace.views.super_weights import SuperWeights
@@ -185,7 +187,10 @@ def compute_views(
     for view in views:
         if absent := lacking(run, view):
             raise _not_kept(run, view, absent)
-    asked = Asked(_held(run.scores), wording, select, floor, seed, weights)
+    asked = Asked(_held(run.scores), wording, select, floor, seed, weights, run.study.links)
+    asked = dataclasses.replace(
+        asked, parts=Parts(where_kept(run) / "parts", run_identity(run), asked.to_dict())
+    )
     forms = known_formats(formats) if formats else ()
     folder = figures_folder(run.path, find_size(size).name)
     found: dict[str, Found] = {}

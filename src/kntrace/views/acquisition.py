@@ -153,11 +153,11 @@ class Acquisition:
     how_to_read: str = (
         "Every word's answer through training, on the left its probability, on the right its "
         "log-odds, which do not saturate; thick lines are medians of groups. Below, when each "
-        "word first has half of what its log-odds ever gain over the first checkpoint, with a "
-        "95 % interval from leaving prompts out; the tick is where P(answer) stays at or above "
-        "the level from then on (none: it does not). Words with intervals that overlap are not "
-        "told apart by so few prompts. No neuron enters: whatever separates groups here "
-        "separates them in every measure that follows scores through training."
+        "word first has half of what its log-odds ever gain over the first checkpoint, with a 95 "
+        "% interval from leaving prompts out; the tick is where P(answer) stays at or above the "
+        "level from then on (none: it does not). Words with intervals that overlap are not told "
+        "apart by so few prompts. No neuron enters: whatever separates groups here separates "
+        "them in every measure that follows scores through training."
     )
     needs: tuple[str, ...] = ("probability",)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,25 @@ from matplotlib.figure import Figure
 from kntrace.errors import AnalysisError
 from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import LOOKS, draw_lines
-from kntrace.views.lines import DIFFERENCE, known_lines, line_table, mean_line, short, value_at
+from kntrace.views.lines import (
+    DIFFERENCE,
+    known_lines,
+    line_table,
+    mean_line,
+    short,
+    value_at,
+    with_prompts,
+)
+from kntrace.views.linked import LINKED, linked_rows, say_linked, titles_of
 
 __all__ = ["Agreement", "agreement", "gram"]
 
 _Floats = npt.NDArray[np.float64]
 _LINES = ("own", "same_group", "other_group", "matched")
+_PANELS = {
+    "agreement": "agreement of prompts",
+    "agreement_centred": "agreement, less the mean word",
+}
 
 
 def gram(vectors: npt.ArrayLike) -> _Floats:
@@ -66,12 +80,15 @@ class Agreement:
     title: str = "Agreement of a word's prompts"
     how_to_read: str = (
         "How far the scores of a word's prompts point the same way (1: the same neurons in the "
-        "same proportions, 0: nothing in common; 95 % intervals over words). Beside them as many "
-        "prompts of different words, of the word's group and of other groups, one prompt a "
-        "word; and the word's prompts with the neurons of every layer shuffled. Left as they "
-        "are, right less the mean over words, so that what every prompt finds does not count. "
-        "Agreement in an untrained network is about the text of the prompts, not about what is "
-        "known: only what own prompts have above other words' is about the word."
+        "same proportions, 0: nothing in common; bands are 95 % intervals over words, bars over "
+        "prompts). Beside them as many prompts of different words, of the word's group and of "
+        "other groups, one prompt a word; and the word's prompts with the neurons of every layer "
+        "shuffled. Left as they are, right less the mean over words, so that what every prompt "
+        "finds does not count. Agreement in an untrained network is about the text of the "
+        "prompts, not about what is known: only what own prompts have above other words' is "
+        "about the word. Where the study has the same questions in other words (another "
+        "wording), or names synonyms and inverse questions of its words, a further row shows "
+        "whether those find the word's neurons too."
     )
     needs: tuple[str, ...] = ("score",)
 
@@ -86,54 +103,19 @@ class Agreement:
         -----
         Holds the scores of one checkpoint, all words and prompts.
         """
-        sets = _sets(asked, self.draws)
-        owner = np.repeat(np.arange(len(asked.view.words)), asked.view.asked.sum(axis=1))
-        rng = np.random.default_rng(asked.seed)
-        shape = (len(asked.view.checkpoints), len(asked.view.words))
-        found = {
-            panel: {line: np.full(shape, np.nan) for line in _LINES}
-            for panel in ("agreement", "agreement_centred")
-        }
-        for place in range(shape[0]):
-            vectors = np.concatenate(
-                [
-                    asked.values("score", place, word).reshape(-1, _neurons(asked))
-                    for word in range(shape[1])
-                ]
-            )
-            means = np.stack([vectors[owner == word].mean(axis=0) for word in range(shape[1])])
-            for panel, rows in (
-                ("agreement", vectors),
-                ("agreement_centred", vectors - means.mean(axis=0)),
-            ):
-                cosines, shuffled = gram(rows), gram(_shuffled(rows, asked, rng))
-                for word, by_line in enumerate(sets):
-                    for line, draws in by_line.items():
-                        found[panel][line][place, word] = _mean_agreement(cosines, draws)
-                    found[panel]["matched"][place, word] = _mean_agreement(shuffled, by_line["own"])
-        rows_of = [
-            row
-            for panel, lines in found.items()
-            for line, values in lines.items()
-            for row in mean_line(panel, line, values)
-        ]
-        differences = [
-            row
-            for panel, lines in found.items()
-            for row in mean_line(
-                panel, "own_minus_other", lines["own"] - lines["other_group"], DIFFERENCE
-            )
-        ]
-        lines = line_table(asked, (*rows_of, *differences, *known_lines(asked)))
+        rows, less = _measured(asked, self.draws)
+        linked, titles = linked_rows(asked), titles_of(asked)
+        lines = line_table(asked, (*with_prompts(rows, less), *linked, *known_lines(asked)))
         first, last = asked.view.checkpoints[0], asked.view.checkpoints[-1]
         facts: dict[str, Any] = {
             f"{panel}_{line}_{when}": value_at(lines, panel, line, label)
-            for panel in found
+            for panel in _PANELS
             for line in (*_LINES, "own_minus_other")
             for when, label in (("first", first), ("last", last))
         }
-        facts |= {"first_checkpoint": first, "last_checkpoint": last}
-        return Found({"lines": lines}, facts, _say(facts))
+        facts |= {"first_checkpoint": first, "last_checkpoint": last, "linked": titles}
+        said = (*_say(facts), *say_linked(lines, list(titles), last))
+        return Found({"lines": lines}, facts, said)
 
     def prepare(self, found: Found) -> Found:
         """Return it as it is."""
@@ -141,16 +123,57 @@ class Agreement:
 
     def draw(self, found: Found) -> Figure:
         """Draw the lines, as they are and less what all words share."""
-        titles = {
-            "agreement": "agreement of prompts",
-            "agreement_centred": "agreement, less the mean word",
-        }
-        looks = LOOKS | {"matched": ("shuffled within layers", LOOKS["matched"][1])}
+        titles = _PANELS | dict(found.facts["linked"])
+        looks = LOOKS | {"matched": ("shuffled within layers", LOOKS["matched"][1])} | LINKED
         return draw_lines(found.main, titles, looks=looks)
 
     def describe(self, found: Found) -> str:
         """The sentences that say what was found."""
         return " ".join(found.text)
+
+
+def _measured(asked: Asked, draws: int) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:
+    """Lines with all prompts, and with one prompt of every word left out of all sets in turn."""
+    sets = _sets(asked, draws)
+    turns = asked.turns[asked.view.asked]
+    kept = [np.ones(len(turns), dtype=np.bool_), *(turns != out for out in range(asked.left_out))]
+    owner = np.repeat(np.arange(len(asked.view.words)), asked.view.asked.sum(axis=1))
+    rng = np.random.default_rng(asked.seed)
+    shape = (len(asked.view.checkpoints), len(asked.view.words))
+    found = [
+        {panel: {line: np.full(shape, np.nan) for line in _LINES} for panel in _PANELS}
+        for _ in kept
+    ]
+    for place in range(shape[0]):
+        vectors = np.concatenate(
+            [
+                asked.values("score", place, word).reshape(-1, _neurons(asked))
+                for word in range(shape[1])
+            ]
+        )
+        means = np.stack([vectors[owner == word].mean(axis=0) for word in range(shape[1])])
+        for panel, rows in (
+            ("agreement", vectors),
+            ("agreement_centred", vectors - means.mean(axis=0)),
+        ):
+            cosines, shuffled = gram(rows), gram(_shuffled(rows, asked, rng))
+            for some, with_these in zip(found, kept, strict=True):
+                for word, by_line in enumerate(sets):
+                    values = [(cosines, line, rows_of) for line, rows_of in by_line.items()]
+                    for matrix, line, rows_of in (*values, (shuffled, "matched", by_line["own"])):
+                        some[panel][line][place, word] = _mean_agreement(
+                            matrix, [one[with_these[one]] for one in rows_of]
+                        )
+    whole, *less = ([*_rows(some)] for some in found)
+    return whole, less
+
+
+def _rows(found: dict[str, dict[str, _Floats]]) -> Iterator[dict[str, Any]]:
+    for panel, lines in found.items():
+        for line, values in lines.items():
+            yield from mean_line(panel, line, values)
+        difference = lines["own"] - lines["other_group"]
+        yield from mean_line(panel, "own_minus_other", difference, DIFFERENCE)
 
 
 def _neurons(asked: Asked) -> int:
@@ -186,7 +209,8 @@ def _sets(asked: Asked, draws: int) -> list[dict[str, list[npt.NDArray[np.intp]]
 
 def _mean_agreement(cosines: _Floats, draws: list[npt.NDArray[np.intp]]) -> float:
     found = [agreement(cosines[np.ix_(rows, rows)]) for rows in draws]
-    return float(np.mean(found)) if found else float("nan")
+    known = [one for one in found if not np.isnan(one)]
+    return float(np.mean(known)) if known else float("nan")
 
 
 def _shuffled(rows: _Floats, asked: Asked, rng: np.random.Generator) -> _Floats:
@@ -203,7 +227,7 @@ def _say(facts: dict[str, Any]) -> tuple[str, ...]:
     return tuple(
         f"{head} {facts['first_checkpoint']}: {sentence(panel, 'first')}; at "
         f"{facts['last_checkpoint']}: {sentence(panel, 'last')}; own minus other "
-        f"{short(facts[f'{panel}_own_minus_other_last'])}."
+        f"{short(facts[f'{panel}_own_minus_other_last'], prompts=True)}."
         for panel, head in (
             ("agreement", "Agreement of prompts at"),
             ("agreement_centred", "Less the mean word, at"),

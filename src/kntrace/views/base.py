@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from kntrace.errors import AnalysisError
 from kntrace.notebook import Card, Shown
 from kntrace.selection import Selection, TopK, default_k, read_selection
+from kntrace.views.parts import Parts, Tables
 from kntrace.wording import Wording, read_wording
 
 __all__ = ["Asked", "Found", "View", "Weights"]
@@ -25,9 +26,10 @@ class Weights(Protocol):
     """The checkpoints whose weights may be read: a `kntrace.probes.Weights`, which needs torch."""
 
     def opened(self, otherwise: str, *, backwards: bool = False) -> Iterator[tuple[int, Any]]:
-        """Load one checkpoint after the other: its position in the run, and what can be asked.
+        """One checkpoint after the other: its position in the run, and what can be asked.
 
-        `otherwise` says which where nobody else did: `all` or `last`.
+        `otherwise` says which where nobody else did: `all`, or `ends`, the first and the last.
+        Weights are loaded when something is asked of them.
         """
 
 
@@ -50,6 +52,10 @@ class Asked:
         Of everything that is drawn at random.
     weights
         The checkpoints, for views that read more than the archive holds.
+    links
+        Pairs of words by what the first is to the second, as `Study.links` has them.
+    parts
+        Where views keep what they found of each checkpoint; nowhere unless given.
     """
 
     scores: xr.Dataset
@@ -58,6 +64,8 @@ class Asked:
     floor: float = 0.05
     seed: int = 0
     weights: Weights | None = None
+    links: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    parts: Parts | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.floor < 1:
@@ -85,6 +93,40 @@ class Asked:
         """Group of every word as a number, in the order in which groups come."""
         numbers = {name: place for place, name in enumerate(dict.fromkeys(self.groups))}
         return np.array([numbers[name] for name in self.groups], dtype=np.intp)
+
+    @cached_property
+    def turns(self) -> npt.NDArray[np.int64]:
+        """(word, prompt): which of the word's prompts it is, from 0; -1 where it has none."""
+        return np.where(self.view.asked, np.cumsum(self.view.asked, axis=1) - 1, -1)
+
+    @cached_property
+    def left_out(self) -> int:
+        """How often prompts can be left out for an interval over prompts; 0: too few of them.
+
+        One of every word is left out at a time: the first, the second, and so on (a jackknife
+        with groups; words share no prompts, so that it does not matter which go together). Every
+        word needs three, and the selection as many as it needs without one of them.
+        """
+        fewest = int(self.view.asked.sum(axis=1).min())
+        needed = max(2, getattr(self.selection, "min_prompts", 1))
+        return int(self.turns.max()) + 1 if fewest > needed else 0
+
+    def less_prompts(self) -> list[Asked]:
+        """The same asked without one prompt of every word, as often as `left_out` says.
+
+        Never where a run has kept only means over prompts.
+        """
+        if not self.view.every_prompt:
+            return []
+        columns = np.flatnonzero(self.scores["wording"].values == self.view.name)
+        ranks = self.scores["rank"].transpose("checkpoint", "word", "prompt")
+        found = []
+        for turn in range(self.left_out):
+            gone = np.zeros(ranks.shape[1:], dtype=np.bool_)
+            gone[:, columns] = self.turns == turn
+            less = ranks.copy(data=np.where(gone, -1, ranks.values))
+            found.append(replace(self, scores=self.scores.assign(rank=less)))
+        return found
 
     def values(self, variable: str, checkpoint: int, word: int) -> npt.NDArray[np.float64]:
         """A variable of one block, (prompt, layer, neuron), of the prompts that the word has.
@@ -141,6 +183,54 @@ class Asked:
                 fix="Say where they are: `kntrace view`, or weights=kntrace.probes.Weights(run).",
             )
         return self.weights.opened(otherwise, backwards=backwards)
+
+    def measured(
+        self,
+        view: View,
+        measure: Callable[[int, Any], Tables],
+        otherwise: str,
+        *,
+        backwards: bool = False,
+        of: str = "",
+        fits: Callable[[Tables], bool] = lambda _: True,
+    ) -> Iterator[tuple[int, Tables]]:
+        """What a view makes of each checkpoint: kept ones are read back, others measured.
+
+        Parameters
+        ----------
+        view
+            The view, whose options tell its parts from those of others.
+        measure
+            Makes tables of a checkpoint's position and its weights.
+        otherwise, backwards
+            See `opened`.
+        of
+            What else the tables are made from, such as a text.
+        fits
+            Whether tables that were kept are what is wanted now.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            On Ctrl-C, saying what is done.
+        """
+        done = 0
+        try:
+            for place, opened in self.opened(otherwise, backwards=backwards):
+                tables: Tables | None = self.parts.read(view, place, of) if self.parts else None
+                if tables is None or not fits(tables):
+                    tables = measure(place, opened)
+                    if self.parts:
+                        self.parts.write(view, place, tables, of)
+                done += 1
+                yield place, tables
+        except KeyboardInterrupt:
+            kept = "done and kept; give the same command again" if self.parts else "lost"
+            raise KeyboardInterrupt(
+                f"Stopped. Of the view {view.name!r} {done} checkpoint{'s' * (done != 1)} {kept}."
+            ) from None
+        if self.parts:
+            self.parts.keep_only(view, of)
 
     def to_dict(self) -> dict[str, Any]:
         """All but the scores and the weights, as what JSON can express."""

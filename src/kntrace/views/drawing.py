@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def draw_lines(
     table
         Of `kntrace.views.lines.line_table`.
     titles
-        The panels to draw, one or two, with what their y axis shows.
+        The panels to draw, two in a row, with what their y axis shows.
     headings
         What stands above a panel.
     beside
@@ -86,9 +87,12 @@ def draw_lines(
         axis = step_axis(table)
         names = [name for name in looks if name in set(table["line"])]
         handles = _handles(names, looks, shaded=any(_unknown(table)))
-        wide = len(titles) == 1 and beside is None
-        laid = lay_out(("aa" if wide else "ab", "cd"), (_TOP, _STRIP), handles)
-        for letter, (panel, label) in zip("ab", titles.items(), strict=False):
+        panels = ascii_lowercase[: max(2, len(titles)) if beside else len(titles)]
+        strip = ascii_lowercase[len(panels) : len(panels) + len(_NAMES)]
+        # The last one has its row to itself where there is none beside it.
+        rows = [(panels[at : at + 2] * 2)[:2] for at in range(0, len(panels), 2)]
+        laid = lay_out((*rows, strip), (*(_TOP for _ in rows), _STRIP), handles)
+        for letter, (panel, label) in zip(panels, titles.items(), strict=False):
             ax = laid.axes[letter]
             plot_lines(ax, table, panel, axis, looks)
             axis.apply(ax, laid.widths[letter])
@@ -97,7 +101,7 @@ def draw_lines(
             ax.set_title(heading, loc="left", pad=3, size=TEXT)
         if beside is not None:
             beside(laid.axes["b"], axis, laid.widths["b"])
-        for letter, panel in zip("cd", _NAMES, strict=True):
+        for letter, panel in zip(strip, _NAMES, strict=True):
             ax = laid.axes[letter]
             plot_lines(ax, table, panel, axis, looks)
             axis.apply(ax, laid.widths[letter])
@@ -117,7 +121,8 @@ def plot_lines(
     """Draw the lines of one panel, the first look on top, and shade what is not yet known."""
     part = table[table["panel"] == panel]
     place = dict(zip(axis.labels, axis.places, strict=True))
-    for name in reversed([name for name in looks if name in set(part["line"])]):
+    there = [name for name in looks if name in set(part["line"])]
+    for name in reversed(there):
         rows = part[part["line"] == name]
         x = rows["checkpoint"].astype(str).map(place).to_numpy(dtype=np.float64)
         value, low, high = (
@@ -129,6 +134,9 @@ def plot_lines(
         ax.plot(x, value, **look)
         if np.isfinite(low).any():
             ax.fill_between(x, low, high, color=look["color"], alpha=0.18, linewidth=0)
+        if name == there[0]:
+            bars = rows[["prompts_low", "prompts_high"]].to_numpy(dtype=np.float64)
+            ax.vlines(x, bars[:, 0], bars[:, 1], color=look["color"], linewidth=0.7, zorder=3)
     shade_unknown(ax, table, axis)
     tidy(ax, grid="y")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,31 +10,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from kntrace.effects.statistics import mean_over_sources, over_words
 from kntrace.errors import AnalysisError
-from kntrace.figures.style import INK, MUTED, TEXT, drawing, settle, tidy
 from kntrace.selection import TopK
 from kntrace.views.base import Asked, Found
-from kntrace.views.drawing import shade_unknown, step_axis
-from kntrace.views.layout import lay_out
-from kntrace.views.lines import DIFFERENCE, known_lines, line_table, short
+from kntrace.views.erase_figure import ORDERS, draw_erased
+from kntrace.views.lines import ANY, DIFFERENCE, known_lines, line_table, over_prompts, short
+from kntrace.views.parts import Tables
 from kntrace.views.sets import incidence, matched_in_order
 
 __all__ = ["Erase", "orders"]
 
 _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
-
-ORDERS: dict[str, str] = {
-    "frequency": "in most of the group's words' sets",
-    "specific": "more in the group's than in other words' sets",
-    "random": "random ones of the same layers as the most frequent",
-}
-"""In which order a group's neurons are erased."""
 
 MEASURES: dict[str, str] = {
     "accuracy": "share of prompts whose answer comes first",
@@ -44,11 +35,6 @@ MEASURES: dict[str, str] = {
 """What is measured of words before and after."""
 
 _DOSES = (20, 50, 100, 200)
-_COLOURS = {"frequency": "#D55E00", "specific": "#0072B2", "random": INK}
-_ASKED: dict[str, tuple[str, Any]] = {
-    "own": ("the group's words", "-"),
-    "other": ("words of other groups", (0, (4, 1.5))),
-}
 
 
 def orders(sets: _Floats, means: _Floats, members: npt.NDArray[np.bool_]) -> tuple[_Ints, _Ints]:
@@ -97,11 +83,12 @@ class Erase:
     how_to_read: str = (
         "The value vectors of a group's neurons are set to zero, at every token, and all words "
         "are asked. Full lines: words of that group; dashed: words of other groups; means over "
-        "words, with 95 % intervals. Red: neurons in the order in which they are in most of the "
-        "group's words' sets; blue: in which they are more in its own than in other words' sets; "
-        "black: random ones of the same layers. What falls for other words as much as for own "
-        "ones is not about the group. P(answer) near one hides what happens: the log-odds do "
-        "not. Below, through training, where more than one checkpoint was changed."
+        "words, bands are 95 % intervals over words, bars over prompts. Red: neurons in the "
+        "order in which they are in most of the group's words' sets; blue: in which they are "
+        "more in its own than in other words' sets; black: random ones of the same layers; pink: "
+        "of any layer. What falls for other words as much as for own ones is not about the "
+        "group. P(answer) near one hides what happens: the log-odds do not. Below, through "
+        "training: at the first checkpoint nothing is known that could be lost."
     )
     needs: tuple[str, ...] = ("mean_score", "probability")
 
@@ -125,8 +112,6 @@ class Erase:
 
     def compute(self, asked: Asked) -> Found:
         """Erase every group at every dose; tables `effects`, `lines` and `groups`."""
-        rows: list[dict[str, Any]] = []
-        by_group: list[dict[str, Any]] = []
         neurons = asked.scores.sizes["layer"] * asked.scores.sizes["neuron"]
         doses = self._counts(neurons)
         if doses[-1] >= neurons:
@@ -134,16 +119,15 @@ class Erase:
                 f"a dose of {doses[-1]} neurons", expected=f"fewer than all {neurons:,}"
             )
         rankings = _rankings(asked, doses[-1])
-        for place, opened in asked.opened("last"):
-            before = _measured(opened, asked)
-            for order in ORDERS:
-                for dose in doses:
-                    after = [_erased(opened, asked, ranking[order][:dose]) for ranking in rankings]
-                    count = np.mean([len(ranking[order][:dose]) for ranking in rankings])
-                    head = {"place": place, "order": order, "dose": dose, "neurons": count}
-                    rows += [head | row for row in _effects(before, after, asked.codes)]
-                    by_group += [head | row for row in _by_group(before, after, asked)]
-        effects, groups = (self._placed(asked, part) for part in (rows, by_group))
+
+        def measure(place: int, opened: Any) -> Tables:
+            return self._measure(asked, place, opened, rankings, doses)
+
+        parts = [found for _, found in asked.measured(self, measure, "ends")]
+        effects, groups = (
+            pd.concat([found[name] for found in parts], ignore_index=True)
+            for name in ("effects", "groups")
+        )
         tables = {
             "effects": effects,
             "groups": groups,
@@ -152,13 +136,34 @@ class Erase:
         facts = _facts(effects, doses)
         return Found(tables, facts, _say(facts))
 
-    @staticmethod
-    def _placed(asked: Asked, rows: list[dict[str, Any]]) -> pd.DataFrame:
-        table = pd.DataFrame(rows)
-        place = table.pop("place")
-        table.insert(0, "checkpoint", [asked.view.checkpoints[at] for at in place])
-        table.insert(1, "step", [int(asked.scores["step"].values[at]) for at in place])
-        return table
+    def _measure(
+        self,
+        asked: Asked,
+        place: int,
+        opened: Any,
+        rankings: list[dict[str, _Ints]],
+        doses: tuple[int, ...],
+    ) -> dict[str, pd.DataFrame]:
+        """Erase every group in every order at one checkpoint."""
+        effects: list[dict[str, Any]] = []
+        groups: list[dict[str, Any]] = []
+        before = _Answers(opened, asked)
+        for order in ORDERS:
+            for dose in doses:
+                after = []
+                for ranking in rankings:
+                    with opened.erased(ranking[order][:dose]):
+                        after.append(_Answers(opened, asked))
+                head = {
+                    "checkpoint": asked.view.checkpoints[place],
+                    "step": int(asked.scores["step"].values[place]),
+                    "order": order,
+                    "dose": dose,
+                    "neurons": np.mean([len(ranking[order][:dose]) for ranking in rankings]),
+                }
+                effects += [head | row for row in _effects(before, after, asked)]
+                groups += [head | row for row in _by_group(before, after, asked)]
+        return {"effects": pd.DataFrame(effects), "groups": pd.DataFrame(groups)}
 
     def prepare(self, found: Found) -> Found:
         """Return it as it is."""
@@ -166,19 +171,7 @@ class Erase:
 
     def draw(self, found: Found) -> Figure:
         """Draw accuracy and log-odds by dose at the last checkpoint, and through training."""
-        with drawing():
-            effects = found.main
-            several = len(set(effects["checkpoint"])) > 1
-            rows, heights = (("ab", "cd"), (46.0, 42.0)) if several else (("ab",), (46.0,))
-            laid = lay_out(rows, heights, _handles())
-            last = effects[effects["checkpoint"] == found.facts["last_checkpoint"]]
-            for column, measure in enumerate(("accuracy", "log_odds")):
-                _draw_doses(laid.axes["ab"[column]], last, measure)
-                if several:
-                    letter = "cd"[column]
-                    ax, width = laid.axes[letter], laid.widths[letter]
-                    _draw_steps(ax, effects, measure, found.tables["lines"], width)
-            return settle(laid.figure, passes=2)
+        return draw_erased(found)
 
     def describe(self, found: Found) -> str:
         """The sentences that say what was found."""
@@ -198,68 +191,89 @@ def _rankings(asked: Asked, most: int) -> list[dict[str, _Ints]]:
         frequency, specific = orders(sets, means, asked.codes == code)
         rng = np.random.default_rng((asked.seed, code, 3))
         random = matched_in_order(frequency[:most], asked.scores.sizes["neuron"], rng)
-        found.append({"frequency": frequency, "specific": specific, "random": random})
+        rest = np.setdiff1d(np.arange(sets.shape[1]), frequency[:most])
+        found.append(
+            {
+                "frequency": frequency,
+                "specific": specific,
+                "random": random,
+                "anywhere": rng.permutation(rest)[: len(frequency[:most])],
+            }
+        )
     return found
 
 
-def _measured(opened: Any, asked: Asked) -> dict[str, _Floats]:
-    """Every word's means over its prompts, (word,) each."""
-    prompts = opened.prompts(asked.view.name)
-    owner = np.repeat(np.arange(len(prompts)), [len(some) for some in prompts])
-    answers = opened.ask([one for some in prompts for one in some])
-    values = {
-        "accuracy": (answers.rank == 0).astype(np.float64),
-        "log_perplexity": -answers.log_probability,
-        "log_odds": answers.log_odds,
-        "probability": np.exp(answers.log_probability),
-    }
-    counts = np.bincount(owner)
-    return {name: np.bincount(owner, weights=one) / counts for name, one in values.items()}
+class _Answers:
+    """What every word's prompts are answered, by measure."""
+
+    def __init__(self, opened: Any, asked: Asked) -> None:
+        prompts = opened.prompts(asked.view.name)
+        self._owner = np.repeat(np.arange(len(prompts)), [len(some) for some in prompts])
+        self._turn = np.concatenate([np.arange(len(some)) for some in prompts])
+        answers = opened.ask([one for some in prompts for one in some])
+        self._values = {
+            "accuracy": (answers.rank == 0).astype(np.float64),
+            "log_perplexity": -answers.log_probability,
+            "log_odds": answers.log_odds,
+            "probability": np.exp(answers.log_probability),
+        }
+
+    def of(self, measure: str, out: int | None = None) -> _Floats:
+        """Means over each word's prompts, (word,); one of every word may be left out."""
+        kept = self._turn != (-1 if out is None else out)
+        owner, values = self._owner[kept], self._values[measure][kept]
+        return np.bincount(owner, weights=values) / np.bincount(owner)
 
 
-def _erased(opened: Any, asked: Asked, neurons: _Ints) -> dict[str, _Floats]:
-    with opened.erased(neurons):
-        return _measured(opened, asked)
-
-
-def _effects(
-    before: dict[str, _Floats], after: list[dict[str, _Floats]], codes: npt.NDArray[np.intp]
-) -> Iterator[dict[str, Any]]:
+def _effects(before: _Answers, after: list[_Answers], asked: Asked) -> Iterator[dict[str, Any]]:
     """Means over words: each when its own group is erased, and when another one is."""
-    own = codes[:, None] == np.arange(len(after))
+    own = asked.codes[:, None] == np.arange(len(after))
     for measure in MEASURES:
-        values = np.stack([one[measure] for one in after], axis=1)  # (word, group erased)
-        changes = values - before[measure][:, None]
-        by_asked = {}
-        for asked, there in (("own", own), ("other", ~own)):
-            if not there.any():
-                continue
-            mean = np.array([_mean(row[some]) for row, some in zip(changes, there, strict=True)])
-            by_asked[asked] = mean
-        if len(by_asked) == 2:
-            by_asked["own_minus_other"] = by_asked["own"] - by_asked["other"]
-        start = float(before[measure].mean())
-        for asked, mean in by_asked.items():
-            found = over_words(mean_over_sources(mean[:, None]))
-            whole = asked != "own_minus_other"
-            if measure in ("accuracy", "probability"):
+        start = float(before.of(measure).mean())
+        less = [_changes(before, after, own, measure, out) for out in range(asked.left_out)]
+        for who, mean in _changes(before, after, own, measure).items():
+            whole, share = who != "own_minus_other", measure in ("accuracy", "probability")
+            bounds = ANY
+            if share:
                 # It can lose no more than there is, and gain no more than is missing.
-                found = found.within(*((-start, 1 - start) if whole else DIFFERENCE))
+                bounds = (-start, 1 - start) if whole else DIFFERENCE
+            found = over_words(mean_over_sources(mean[:, None])).within(*bounds)
+            rest = [float(np.nanmean(one[who])) for one in less]
             yield {
-                "asked": asked,
+                "asked": who,
                 "measure": measure,
                 "before": start if whole else float("nan"),
                 "after": start + found.value if whole else float("nan"),
                 "change": found.value,
                 "low": found.low,
                 "high": found.high,
-                "percent": 100 * found.value / start if whole and start else float("nan"),
+                **over_prompts(found.value, rest, bounds),
+                # Of logarithms a percentage means nothing.
+                "percent": 100 * found.value / start if whole and share and start else math.nan,
             }
 
 
-def _by_group(
-    before: dict[str, _Floats], after: list[dict[str, _Floats]], asked: Asked
-) -> Iterator[dict[str, Any]]:
+def _changes(
+    before: _Answers,
+    after: list[_Answers],
+    own: npt.NDArray[np.bool_],
+    measure: str,
+    out: int | None = None,
+) -> dict[str, _Floats]:
+    """Every word's change when its own group is erased, and when others are, (word,) each."""
+    values = np.stack([one.of(measure, out) for one in after], axis=1)  # (word, group erased)
+    changes = values - before.of(measure, out)[:, None]
+    found = {
+        who: np.array([_mean(row[some]) for row, some in zip(changes, there, strict=True)])
+        for who, there in (("own", own), ("other", ~own))
+        if there.any()
+    }
+    if len(found) == 2:
+        found["own_minus_other"] = found["own"] - found["other"]
+    return found
+
+
+def _by_group(before: _Answers, after: list[_Answers], asked: Asked) -> Iterator[dict[str, Any]]:
     names = list(dict.fromkeys(asked.groups))
     for code, values in enumerate(after):
         for who, there in (("own", asked.codes == code), ("other", asked.codes != code)):
@@ -267,8 +281,8 @@ def _by_group(
                 yield {
                     "group": names[code],
                     "asked": who,
-                    **{f"{name}_before": before[name][there].mean() for name in MEASURES},
-                    **{name: values[name][there].mean() for name in MEASURES},
+                    **{f"{name}_before": before.of(name)[there].mean() for name in MEASURES},
+                    **{name: values.of(name)[there].mean() for name in MEASURES},
                 }
 
 
@@ -288,7 +302,10 @@ def _facts(effects: pd.DataFrame, doses: tuple[int, ...]) -> dict[str, Any]:
                 **{
                     f"{row['asked']}_{row['measure']}": {
                         name: float(row[name])
-                        for name in ("before", "after", "change", "low", "high")
+                        for name in (
+                            *("before", "after", "change", "low", "high"),
+                            *("prompts_low", "prompts_high"),
+                        )
                     }
                     for row in part.to_dict("records")
                 },
@@ -310,7 +327,7 @@ def _say(facts: dict[str, Any]) -> tuple[str, ...]:
                 f"{who} words {_points(one[f'{asked}_accuracy'])}, log-perplexity "
                 f"{_points(one[f'{asked}_log_perplexity'])}, P "
                 f"{_percent(one[f'{asked}_probability'])}, log-odds "
-                f"{short(_change(one[f'{asked}_log_odds']))}"
+                f"{short(_change(one[f'{asked}_log_odds']), prompts=True)}"
                 for asked, who in (("own", "own"), ("other", "other groups'"))
                 if f"{asked}_accuracy" in one
             ]
@@ -332,69 +349,8 @@ def _percent(found: dict[str, float]) -> str:
 
 
 def _change(found: dict[str, float]) -> dict[str, float]:
-    return {"value": found["change"], "low": found["low"], "high": found["high"]}
+    return found | {"value": found["change"]}
 
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-def _handles() -> list[Line2D]:
-    shown = [
-        Line2D([], [], color=_COLOURS[order], label=name, linewidth=1.2)
-        for order, name in ORDERS.items()
-    ]
-    return shown + [
-        Line2D([], [], color=MUTED, linestyle=dashes, label=name)
-        for name, dashes in _ASKED.values()
-    ]
-
-
-_LABELS = {"accuracy": "accuracy", "log_odds": "change of log-odds"}
-
-
-def _draw_doses(ax: Axes, last: pd.DataFrame, measure: str) -> None:
-    what = "change" if measure == "log_odds" else "after"
-    part = last[last["measure"] == measure]
-    for order, colour in reversed(_COLOURS.items()):
-        for asked, (_, dashes) in _ASKED.items():
-            rows = part[(part["order"] == order) & (part["asked"] == asked)]
-            shift = rows[what] - rows["change"]
-            ax.plot(rows["dose"], rows[what], color=colour, linestyle=dashes, marker="o",
-                    markersize=2.2)  # fmt: skip
-            ax.fill_between(
-                *(rows["dose"], rows["low"] + shift, rows["high"] + shift),
-                color=colour, alpha=0.12, linewidth=0,
-            )  # fmt: skip
-    start = part["before"].dropna()
-    if what == "after" and len(start):
-        ax.axhline(float(start.iloc[0]), color=MUTED, linestyle=":", linewidth=0.8)
-        ax.set_ylim(-0.02, 1.02)
-    doses = sorted(part["dose"].unique())
-    ax.set_xscale("log")
-    ax.set_xticks(doses, [f"{dose:.0f}" for dose in doses])
-    ax.minorticks_off()
-    ax.set_xlabel("neurons erased", labelpad=2)
-    ax.set_ylabel(_LABELS[measure], labelpad=2)
-    ax.set_title(f"at {last['checkpoint'].iloc[0]}", loc="left", pad=3, size=TEXT)
-    tidy(ax, grid="y")
-
-
-def _draw_steps(
-    ax: Axes, effects: pd.DataFrame, measure: str, lines: pd.DataFrame, width: float
-) -> None:
-    axis = step_axis(lines)
-    place = dict(zip(axis.labels, axis.places, strict=True))
-    what = "change" if measure == "log_odds" else "after"
-    most = effects["dose"].max()
-    part = effects[(effects["measure"] == measure) & (effects["dose"] == most)]
-    for order, colour in reversed(_COLOURS.items()):
-        for asked, (_, dashes) in _ASKED.items():
-            rows = part[(part["order"] == order) & (part["asked"] == asked)]
-            x = [place[str(label)] for label in rows["checkpoint"]]
-            ax.plot(x, rows[what], color=colour, linestyle=dashes, marker="o", markersize=2.2)
-    axis.apply(ax, width)
-    shade_unknown(ax, lines, axis)
-    ax.set_ylabel(_LABELS[measure], labelpad=2)
-    ax.set_title(f"{most:.0f} neurons erased, through training", loc="left", pad=3, size=TEXT)
-    tidy(ax, grid="y")

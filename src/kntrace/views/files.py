@@ -25,7 +25,7 @@ from kntrace.views.base import Asked, Found, View
 
 __all__ = ["computed", "plain", "read_view", "where_kept", "write_view"]
 
-FORMAT = 3
+FORMAT = 4
 
 
 def where_kept(run: Run) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,12 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from kntrace.documents import read_text
 from kntrace.errors import AnalysisError
 from kntrace.figures.style import TEXT, drawing, settle, tidy
 from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import shade_unknown, step_axis
 from kntrace.views.layout import lay_out
 from kntrace.views.lines import known_lines, line_table
+from kntrace.views.parts import Tables
 
 __all__ = ["Firing"]
 
@@ -61,11 +64,11 @@ class Firing:
     title: str = "When neurons fire"
     how_to_read: str = (
         "Shares of all neurons that never fire in the text, that fire at a few tokens or "
-        "sequences of three tokens alone, or whose firing hangs on the position in the row "
-        "(more than 0.05 nats). Left through training, right by layer at the last checkpoint. "
-        "Dotted: the same when the places at which a neuron fires are dealt out anew, which is "
-        "chance; crosses: neurons that are positional in a text whose tokens are shuffled, where "
-        "no token tells the position. Where activations are smooth, firing is relative to a "
+        "sequences of three tokens alone, or whose firing hangs on the position in the row (more "
+        "than 0.05 nats). Left through training, right by layer at the last checkpoint. Dotted: "
+        "the same when the places at which a neuron fires are dealt out anew, which is chance; "
+        "crosses: neurons that are positional in a text whose tokens are shuffled, where no "
+        "token tells the position. Where activations are smooth, firing is relative to a "
         "neuron's own largest value, and the shares of detectors hang on that rule: compare "
         "checkpoints under one rule, and with the first one, which is untrained, and not with "
         "numbers of networks with ReLU."
@@ -89,32 +92,46 @@ class Firing:
             raise AnalysisError(
                 "no text to read", expected="a file", fix="Give one with --set corpus=TEXT.txt."
             )
-        rows: list[dict[str, Any]] = []
         share = {"auto": None, "sign": 0.0, "relative": self.share}[self.rule]
-        used = ""
-        for place, opened in asked.opened("all"):
-            read = opened.firing(self.corpus, self.length, self.tokens, share, asked.seed)
-            if share is None:
-                # One rule for all checkpoints.
-                share = 0.0 if read.never_negative else self.share
-                read = opened.firing(self.corpus, self.length, self.tokens, share, asked.seed)
-            used = f"{read.rows} rows of {self.length} tokens, {read.types} different ones"
-            for layer, one in enumerate(read.layers):
-                rows.append(
-                    {
-                        "checkpoint": asked.view.checkpoints[place],
-                        "step": int(asked.scores["step"].values[place]),
-                        "layer": int(asked.scores["layer"].values[layer]),
-                        **_shares(one.text),
-                        **{f"{name}_chance": value for name, value in _shares(one.chance).items()
-                           if name in CLASSES},
-                        "positional_shuffled": float(one.shuffled.mean()),
-                    }
-                )  # fmt: skip
-        layers = pd.DataFrame(rows)
-        facts = _facts(layers) | {"text": used, "share": share, "corpus": self.corpus}
+        rules: list[float] = [] if share is None else [share]
+
+        def measure(place: int, opened: Any) -> Tables:
+            return self._measure(asked, place, opened, rules)
+
+        parts = []
+        for _, found in asked.measured(self, measure, "all", of=_digest(self.corpus)):
+            # One rule for all checkpoints, which is that of the first.
+            rules = rules or [float(found["text"]["share"].iloc[0])]
+            parts.append(found)
+        layers = pd.concat([found["layers"] for found in parts], ignore_index=True)
+        text = parts[-1]["text"].iloc[0]
+        used = f"{text['rows']} rows of {self.length} tokens, {text['types']} different ones"
+        facts = _facts(layers) | {"text": used, "share": rules[0], "corpus": self.corpus}
         tables = {"layers": layers, "lines": line_table(asked, known_lines(asked))}
         return Found(tables, facts, _say(facts))
+
+    def _measure(
+        self, asked: Asked, place: int, opened: Any, rules: list[float]
+    ) -> dict[str, pd.DataFrame]:
+        how = (self.corpus, self.length, self.tokens)
+        read = opened.firing(*how, rules[0] if rules else None, asked.seed)
+        share = rules[0] if rules else 0.0 if read.never_negative else self.share
+        if not rules:
+            read = opened.firing(*how, share, asked.seed)
+        rows = [
+            {
+                "checkpoint": asked.view.checkpoints[place],
+                "step": int(asked.scores["step"].values[place]),
+                "layer": int(asked.scores["layer"].values[layer]),
+                **_shares(one.text),
+                **{f"{name}_chance": value for name, value in _shares(one.chance).items()
+                   if name in CLASSES},
+                "positional_shuffled": float(one.shuffled.mean()),
+            }
+            for layer, one in enumerate(read.layers)
+        ]  # fmt: skip
+        text = pd.DataFrame([{"rows": read.rows, "types": read.types, "share": share}])
+        return {"layers": pd.DataFrame(rows), "text": text}
 
     def prepare(self, found: Found) -> Found:
         """Return it as it is."""
@@ -150,6 +167,12 @@ class Firing:
     def describe(self, found: Found) -> str:
         """The sentences that say what was found."""
         return " ".join(found.text)
+
+
+def _digest(corpus: str) -> str:
+    """Of the text's content: parts made from another text are no parts of this one's."""
+    text = read_text(corpus, AnalysisError, what="a text file")
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _shares(one: Any) -> dict[str, float]:

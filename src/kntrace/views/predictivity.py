@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from kntrace.errors import AnalysisError
 from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import LOOKS, draw_lines
-from kntrace.views.lines import known_lines, line_table
+from kntrace.views.lines import SHARE, known_lines, line_table, over_prompts
 
 __all__ = [
     "Predictivity",
@@ -141,9 +141,9 @@ class Predictivity:
         "words, so that words are tested that were never seen. The grey band holds 90 % of what "
         "groups dealt at random give, which is far above 0.5 on the left, where a neuron that "
         "knows words one by one will do; the dotted line is random neurons of the same layers; "
-        "the pink line is what the first checkpoint reaches. An untrained network can tell "
-        "groups apart by the wording of their prompts alone: only what rises above band and "
-        "pink line has been learnt."
+        "the pink line is what the first checkpoint reaches; bars are 95 % intervals over "
+        "prompts. An untrained network can tell groups apart by the wording of their prompts "
+        "alone: only what rises above band and pink line has been learnt."
     )
     needs: tuple[str, ...] = ("activation", "probability")
 
@@ -168,6 +168,7 @@ class Predictivity:
         by_group: list[dict[str, Any]] = []
         names = list(dict.fromkeys(asked.groups))
         counts = view.asked.sum(axis=1)
+        turns = asked.turns[view.asked]
         for place, label in enumerate(view.checkpoints):
             values = _activations(asked, place)
             for turn, dealt_codes in enumerate(dealt if groups else []):
@@ -183,6 +184,18 @@ class Predictivity:
                         {"panel": panel, "place": place, "turn": turn, "best": best, "m": matched}
                     )
                     if not turn:
+                        rest = [
+                            self._less(
+                                values,
+                                turns != out,
+                                view.asked & (asked.turns != out),
+                                panel,
+                                codes,
+                                groups,
+                            )
+                            for out in range(asked.left_out)
+                        ]
+                        rows[-1] |= over_prompts(float(best), rest, SHARE)
                         by_group += [
                             {"checkpoint": label, "split": panel, "group": names[code], "own": own}
                             for code, own in zip(groups, found[0].tolist(), strict=True)
@@ -192,6 +205,22 @@ class Predictivity:
         columns = ("checkpoint", "split", "group", "own")
         tables = {"lines": lines, "groups": pd.DataFrame(by_group, columns=columns)}
         return Found(tables, facts, _say(facts))
+
+    def _less(
+        self,
+        values: _Floats,
+        kept: npt.NDArray[np.bool_],
+        asked: npt.NDArray[np.bool_],
+        panel: str,
+        codes: npt.NDArray[np.intp],
+        groups: list[int],
+    ) -> float:
+        """What the best neurons reach with a part of the prompts."""
+        halves = split_by_prompts(asked) if panel == "by_prompts" else split_by_words(asked, codes)
+        of = np.repeat(codes, asked.sum(axis=1))
+        kinds = np.stack([of == code for code in groups])
+        found = self._test(values[kept], halves, kinds, np.random.default_rng(0))
+        return float(found[0].mean())
 
     def _test(
         self,
@@ -262,8 +291,9 @@ def _lines(rows: pd.DataFrame) -> list[dict[str, Any]]:
             own, chance = here[here["turn"] == 0].iloc[0], here[here["turn"] > 0]["best"]
             nothing = {"low": float("nan"), "high": float("nan")}
             head = {"panel": panel, "place": place}
+            bars = {name: own[name] for name in ("prompts_low", "prompts_high")}
             lines += [
-                {**head, "line": "own", "value": own["best"], **nothing},
+                {**head, "line": "own", "value": own["best"], **nothing, **bars},
                 {**head, "line": "matched", "value": own["m"], **nothing},
                 {**head, "line": "first", "value": start, **nothing},
                 {
@@ -285,6 +315,7 @@ def _facts(lines: pd.DataFrame, labels: tuple[str, ...]) -> dict[str, Any]:
             continue
         own, band = part[part["line"] == "own"]["value"], part[part["line"] == "chance"]["high"]
         matched = part[part["line"] == "matched"]["value"]
+        ends = part[part["line"] == "own"].iloc[-1]
         facts[panel] = {
             "first": float(own.iloc[0]),
             "last": float(own.iloc[-1]),
@@ -293,6 +324,8 @@ def _facts(lines: pd.DataFrame, labels: tuple[str, ...]) -> dict[str, Any]:
             "chance_first": float(band.iloc[0]),
             "chance_last": float(band.iloc[-1]),
             "matched_last": float(matched.iloc[-1]),
+            "prompts_low_last": float(ends["prompts_low"]),
+            "prompts_high_last": float(ends["prompts_high"]),
             "learnt_at_last": bool(own.iloc[-1] > max(own.iloc[0], band.iloc[-1])),
         }
     return facts
@@ -306,9 +339,11 @@ def _say(facts: dict[str, Any]) -> tuple[str, ...]:
             continue
         one = facts[panel]
         verdict = "above both" if one["learnt_at_last"] else "not above both"
+        low, high = one["prompts_low_last"], one["prompts_high_last"]
+        bars = "" if np.isnan(low) else f" (over prompts [{low:.2f}, {high:.2f}])"
         said.append(
             f"The best {facts['top']} neurons tell groups apart on {what} with balanced accuracy "
-            f"{one['last']:.2f} at {facts['last_checkpoint']} (most: {one['best']:.2f} at "
+            f"{one['last']:.2f}{bars} at {facts['last_checkpoint']} (most: {one['best']:.2f} at "
             f"{one['best_checkpoint']}); random neurons of the same layers "
             f"{one['matched_last']:.2f}, groups at random up to {one['chance_last']:.2f}, the "
             f"network at {facts['first_checkpoint']} {one['first']:.2f}: {verdict}."

@@ -17,7 +17,16 @@ from kntrace.figures.style import SMALL, TEXT, tidy
 from kntrace.selection import TopK
 from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import LOOKS, draw_lines
-from kntrace.views.lines import known_lines, line_table, mean_line, role_lines, short, value_at
+from kntrace.views.lines import (
+    known_lines,
+    line_table,
+    mean_line,
+    role_lines,
+    short,
+    value_at,
+    with_prompts,
+)
+from kntrace.views.parts import Tables
 from kntrace.views.sets import members, others_of_layers
 
 __all__ = ["ReadOut"]
@@ -54,13 +63,13 @@ class ReadOut:
         "activation to what the model predicts from. Left: of that vector, sent through the "
         "final norm and the unembedding with the sign of the activation, the share of all tokens "
         "that lie below the word's own answer (1: the answer is what the neuron promotes most; "
-        "0.5: chance), mean over a word's neurons, with 95 % intervals over words. Beside it "
-        "what neurons of other words and random ones of the same layers do for the same answer, "
-        "and neurons chosen at the checkpoint itself: choosing by scores already prefers "
-        "neurons that promote the answer, in an untrained network too, so that only what own "
-        "neurons have above the others' counts. Right: the same by layer (blue: above chance). "
-        "Early layers write for later ones, and cannot be expected to read as tokens. The "
-        "first checkpoint is the control of a network that knows nothing."
+        "0.5: chance), mean over a word's neurons; bands are 95 % intervals over words, bars "
+        "over prompts. Beside it what neurons of other words and random ones of the same layers "
+        "do for the same answer, and neurons chosen at the checkpoint itself: choosing by scores "
+        "already prefers neurons that promote the answer, in an untrained network too, so that "
+        "only what own neurons have above the others' counts. Right: the same by layer (blue: "
+        "above chance). Early layers write for later ones, and cannot be expected to read as "
+        "tokens. The first checkpoint is the control of a network that knows nothing."
     )
     needs: tuple[str, ...] = ("mean_score", "mean_activation", "probability")
 
@@ -74,36 +83,51 @@ class ReadOut:
 
     def compute(self, asked: Asked) -> Found:
         """Read every checkpoint; tables `lines`, `layers`, and at the last one `tokens`."""
-        last = self._own(asked, -1)
+        last = [self._own(one, -1) for one in (asked, *asked.less_prompts())]
+        rows: list[dict[str, Any]] = []
+        layers: list[pd.DataFrame] = []
         places: list[int] = []
-        own: list[_Floats] = []
-        lines: dict[str, list[_Floats]] = {"matched": [], "other_choice": []}
-        layers: list[dict[str, Any]] = []
         tokens = pd.DataFrame()
-        for place, opened in asked.opened("all"):
-            there = self._own(asked, place)
-            mine, others = (last, there) if self.chosen_at == "last" else (there, last)
-            random = others_of_layers(mine, asked.scores.sizes["neuron"], asked.seed)
-            one = _Checkpoint(asked, place, opened, (*mine, *others, *random), self.top)
+
+        def measure(place: int, opened: Any) -> Tables:
+            return self._measure(asked, place, opened, last)
+
+        for place, found in asked.measured(self, measure, "all"):
             places.append(place)
-            own.append(one.matrix(mine))
-            lines["matched"].append(one.own_only(random))
-            lines["other_choice"].append(one.own_only(others))
-            layers += one.by_layer(mine, random)
-            tokens = one.tokens(mine)
-        rows = [
-            *role_lines(_PANEL, own, asked.codes),
-            *(
-                row
-                for name, values in lines.items()
-                for row in mean_line(_PANEL, name, np.array(values))
-            ),
-        ]
-        rows = [row | {"place": places[row["place"]]} for row in rows]
+            rows += found["lines"].assign(place=place).to_dict("records")  # type: ignore[arg-type]
+            layers.append(found["layers"])
+            tokens = found["tokens"]
+        # A token taken at random lies above half of the others.
+        half = np.full((len(asked.view.checkpoints), 1), 0.5)
+        rows += [row for row in mean_line(_PANEL, "chance", half) if row["place"] in places]
         table = line_table(asked, [*rows, *known_lines(asked)])
-        tables = {"lines": table, "layers": pd.DataFrame(layers), "tokens": tokens}
+        tables = {
+            "lines": table,
+            "layers": pd.concat(layers, ignore_index=True),
+            "tokens": tokens,
+        }
         facts = self._facts(tables, [asked.view.checkpoints[place] for place in places])
         return Found(tables, facts, _say(facts))
+
+    def _measure(
+        self, asked: Asked, place: int, opened: Any, last: list[list[_Ints]]
+    ) -> dict[str, pd.DataFrame]:
+        """Read one checkpoint: with all prompts, and with one of every word left out in turn."""
+        there = [self._own(one, place) for one in (asked, *asked.less_prompts())]
+        mine, others = (last, there) if self.chosen_at == "last" else (there, last)
+        random = others_of_layers(mine[0], asked.scores.sizes["neuron"], asked.seed)
+        sets = [one for some in (*mine, *others) for one in some]
+        one = _Checkpoint(asked, place, opened, (*sets, *random), self.top)
+        rows = [
+            *one.lines(mine[0], others[0]),
+            *mean_line(_PANEL, "matched", one.own_only(random)[None]),
+        ]
+        less = [one.lines(mine[turn + 1], others[turn + 1], turn) for turn in range(len(mine) - 1)]
+        return {
+            "lines": pd.DataFrame(with_prompts(rows, less)).drop(columns=["place", "bounds"]),
+            "layers": pd.DataFrame(one.by_layer(mine[0], random)),
+            "tokens": one.tokens(mine[0]),
+        }
 
     def _own(self, asked: Asked, place: int) -> list[_Ints]:
         """Every word's strongest neurons, counted through all layers."""
@@ -146,6 +170,7 @@ class ReadOut:
         looks = {name: LOOKS[name] for name in ("own", "same_group", "other_group", "matched")}
         other = "own, chosen at each checkpoint" if last else "own, chosen at the last checkpoint"
         looks["other_choice"] = (other, LOOKS["first"][1])
+        looks["chance"] = ("by chance", LOOKS["chance"][1])
 
         def layers(ax: Axes, axis: StepAxis, width: float) -> None:
             _draw_layers(ax, axis, found.tables["layers"], width)
@@ -172,21 +197,52 @@ class _Checkpoint:
         self.read = np.unique(np.concatenate(sets))
         self.answers: _Ints = opened.answers(asked.view.name)
         self.found = opened.read_out(self.read, self.answers, top)
-        means = [
-            asked.mean("activation", place, word).ravel()[self.read]
-            for word in range(len(asked.view.words))
+        words = range(len(asked.view.words))
+        if not asked.view.every_prompt:
+            means = [asked.mean("activation", place, word).ravel()[self.read] for word in words]
+            self.activation, self.less = np.stack(means), []
+            return
+        activations = []
+        for word in words:
+            values = asked.values("activation", place, word)
+            activations.append(values.reshape(len(values), -1)[:, self.read])
+        self.activation = np.stack([one.mean(axis=0) for one in activations])
+        turns = [asked.turns[word][asked.view.asked[word]] for word in words]
+        self.less = [
+            np.stack(
+                [one[t != turn].mean(axis=0) for one, t in zip(activations, turns, strict=True)]
+            )
+            for turn in range(asked.left_out)
         ]
-        self.activation: _Floats = np.stack(means)
 
-    def value(self, word: int, neurons: _Ints) -> _Floats:
-        """Share of tokens below the word's answer, (neuron,), signed as at the word's prompts."""
+    def value(self, word: int, neurons: _Ints, turn: int | None = None) -> _Floats:
+        """Share of tokens below the word's answer, (neuron,), signed as at the word's prompts.
+
+        Parameters
+        ----------
+        turn
+            Which prompt of every word is left out; none unless given.
+        """
         at = np.searchsorted(self.read, neurons)
-        sign = (self.activation[word, at] < 0).astype(np.intp)
+        activation = self.activation if turn is None else self.less[turn]
+        sign = (activation[word, at] < 0).astype(np.intp)
         return np.asarray(self.found.below[at, sign, word], dtype=np.float64)
 
-    def matrix(self, sets: list[_Ints]) -> _Floats:
+    def lines(
+        self, mine: list[_Ints], others: list[_Ints], turn: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Rows of `line_table` for own neurons, other words', and those of the other choice."""
+        other = np.array([_mean(self.value(word, some, turn)) for word, some in enumerate(others)])
+        return [
+            *role_lines(_PANEL, [self.matrix(mine, turn)], self.asked.codes),
+            *mean_line(_PANEL, "other_choice", other[None]),
+        ]
+
+    def matrix(self, sets: list[_Ints], turn: int | None = None) -> _Floats:
         """(word, other word): the word's answer in the other one's neurons; NaN if it has none."""
-        return np.array([[_mean(self.value(w, some)) for some in sets] for w in range(len(sets))])
+        return np.array(
+            [[_mean(self.value(w, some, turn)) for some in sets] for w in range(len(sets))]
+        )
 
     def own_only(self, sets: list[_Ints]) -> _Floats:
         """(word,): each word's answer in one set of neurons."""
@@ -259,7 +315,7 @@ def _mean(values: _Floats) -> float:
 def _say(facts: dict[str, Any]) -> tuple[str, ...]:
     def sentence(when: str) -> str:
         return (
-            f"own neurons {short(facts[f'own_{when}'])}, same group "
+            f"own neurons {short(facts[f'own_{when}'], prompts=True)}, same group "
             f"{short(facts[f'same_group_{when}'])}, other groups "
             f"{short(facts[f'other_group_{when}'])}, random ones of the same layers "
             f"{short(facts[f'matched_{when}'])}"
@@ -272,7 +328,7 @@ def _say(facts: dict[str, Any]) -> tuple[str, ...]:
         f"Share of tokens below a word's answer in the value vectors of {facts['neurons']:.0f} "
         f"neurons chosen at {own} (0.5 by chance), read at {facts['first_checkpoint']}: "
         f"{sentence('first')}; at {facts['last_checkpoint']}: {sentence('last')}; own minus "
-        f"other groups' {short(facts['own_minus_other_last'])}.",
+        f"other groups' {short(facts['own_minus_other_last'], prompts=True)}.",
         f"Chosen at {other} instead, own neurons have {short(facts['other_choice_first'])} at "
         f"{facts['first_checkpoint']}: the choice by itself prefers neurons that promote the "
         "answer.",

@@ -20,7 +20,8 @@ from kntrace.figures.style import INK, MUTED, TEXT, drawing, settle, tidy
 from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import shade_unknown, step_axis
 from kntrace.views.layout import lay_out
-from kntrace.views.lines import known_lines, line_table
+from kntrace.views.lines import known_lines, line_table, short
+from kntrace.views.parts import Tables
 
 __all__ = ["SuperWeights"]
 
@@ -71,10 +72,10 @@ class SuperWeights:
         "residual stream, there to stay, from one weight). Right: that weight through training: "
         "its channel in the residual stream over the median (dotted: what is asked for), and "
         "below, by how much the text's loss rises when it is set to zero, beside its whole "
-        "column (the neuron knocked out), the matrix's largest weight and random ones. A large "
-        "input or "
-        "output alone is no super weight, and where no curve rises above random there is none. "
-        "The first checkpoint is the control of an untrained network."
+        "column (the neuron knocked out), the matrix's largest weight and random ones; the band "
+        "is a 95 % interval over prompts. A large input or output alone is no super weight, and "
+        "where no curve rises above random there is none. The first checkpoint is the control of "
+        "an untrained network."
     )
     needs: tuple[str, ...] = ("probability",)
 
@@ -92,39 +93,31 @@ class SuperWeights:
 
     def compute(self, asked: Asked) -> Found:
         """Look at every checkpoint, the last one first; tables `found`, `layers`, `lines`."""
-        rows: list[dict[str, Any]] = []
-        layers = []
-        followed: tuple[int, int, int] | None = None
-        for place, opened in asked.opened("all", backwards=True):
+        layers: list[pd.DataFrame] = []
+        rows: list[pd.DataFrame] = []
+        followed: list[tuple[int, int, int]] = []
+
+        def measure(place: int, opened: Any) -> Tables:
             table = opened.spikes(asked.view.name)
             table.insert(0, "checkpoint", asked.view.checkpoints[place])
             table["nearness"] = self.nearness(table)
-            layers.append(table)
             best = table.loc[table["nearness"].idxmax()]
-            if followed is None:
-                followed = _coordinate(best)
-            there = opened.spikes(asked.view.name, followed)
-            there["nearness"] = self.nearness(there)
-            losses = opened.losses_without(asked.view.name, followed, self.draws, asked.seed)
-            rows.append(
-                {
-                    "checkpoint": asked.view.checkpoints[place],
-                    "place": place,
-                    **_plain(there.iloc[0]),
-                    **losses,
-                    "candidate": int(there["nearness"].iloc[0] >= 1 and self._usual(there.iloc[0])),
-                    "confirmed": int(self._confirms(losses)),
-                    **{
-                        f"nearest_{name}": best[name]
-                        for name in ("layer", "row", "column", "nearness")
-                    },
-                    "candidates": int(sum(self._candidates(table))),
-                }
-            )
-        rows.reverse()
-        layers.reverse()
-        places = [row.pop("place") for row in rows]
-        found = pd.DataFrame(rows)
+            # The last checkpoint comes first, and says which weight is followed.
+            where = followed[0] if followed else _coordinate(best)
+            return {"layers": table, "found": self._row(asked, place, opened, where, table, best)}
+
+        def fits(kept: Tables) -> bool:
+            row = kept["found"].iloc[0]
+            nearest = row[[f"nearest_{name}" for name in ("layer", "row", "column")]]
+            there = followed[0] if followed else tuple(int(one) for one in nearest)
+            return _coordinate(row) == there
+
+        for _, part in asked.measured(self, measure, "all", backwards=True, fits=fits):
+            layers.insert(0, part["layers"])
+            rows.insert(0, part["found"])
+            followed = followed or [_coordinate(part["found"].iloc[0])]
+        found = pd.concat(rows, ignore_index=True)
+        places = found.pop("place")
         found.insert(1, "step", [int(asked.scores["step"].values[place]) for place in places])
         tables = {
             "found": found,
@@ -133,6 +126,31 @@ class SuperWeights:
         }
         facts = self._facts(found)
         return Found(tables, facts, _say(facts))
+
+    def _row(
+        self,
+        asked: Asked,
+        place: int,
+        opened: Any,
+        where: tuple[int, int, int],
+        table: pd.DataFrame,
+        best: pd.Series[Any],
+    ) -> pd.DataFrame:
+        """One row: the weight that is followed, at this checkpoint, and what came nearest."""
+        there = opened.spikes(asked.view.name, where)
+        there["nearness"] = self.nearness(there)
+        losses = opened.losses_without(asked.view.name, where, self.draws, asked.seed)
+        row = {
+            "checkpoint": asked.view.checkpoints[place],
+            "place": place,
+            **_plain(there.iloc[0]),
+            **losses,
+            "candidate": int(there["nearness"].iloc[0] >= 1 and self._usual(there.iloc[0])),
+            "confirmed": int(self._confirms(losses)),
+            **{f"nearest_{name}": best[name] for name in ("layer", "row", "column", "nearness")},
+            "candidates": int(sum(self._candidates(table))),
+        }
+        return pd.DataFrame([row])
 
     def nearness(self, table: pd.DataFrame) -> pd.Series[float]:
         """The least of the criteria, each over what is asked for; 1 and more: all are met."""
@@ -168,6 +186,19 @@ class SuperWeights:
             **{
                 name: float(last[name])
                 for name in ("loss", *(f"loss_{one}" for one in _LOSSES), "random_most")
+            },
+            **{
+                f"rise_{name}": {
+                    "value": float(last[f"loss_{name}"] - last["loss"]),
+                    "low": float(last[f"rise_{name}_low"]),
+                    "high": float(last[f"rise_{name}_high"]),
+                }
+                for name in _LOSSES
+            },
+            **{
+                f"{name}{end}": float(last[f"{name}{end}"])
+                for name in ("probability", "log_odds")
+                for end in ("", "_weight")
             },
             "candidate": bool(last["candidate"]),
             "confirmed": bool(last["confirmed"]),
@@ -207,6 +238,9 @@ class SuperWeights:
             for name, (_, look) in _LOSSES.items():
                 rise = table[f"loss_{name}"] - table["loss"]
                 below.plot(x, rise, **{"linewidth": 1.0, "markersize": 2.2, **look})
+                if name == "weight":
+                    ends = (table["rise_weight_low"], table["rise_weight_high"])
+                    below.fill_between(x, *ends, color=look["color"], alpha=0.18, linewidth=0)
             below.axhline(float(found.facts["needed"]["loss"]), color=MUTED, linestyle=":")
             below.set_ylabel("rise of the loss (nats)", labelpad=2)
             for ax in (above, below):
@@ -244,9 +278,8 @@ def _named(facts: Mapping[str, Any]) -> str:
 
 
 def _say(facts: dict[str, Any]) -> tuple[str, ...]:
-    rises = {
-        name: f"{facts[f'loss_{name}'] - facts['loss']:+.3f}".replace("-", "−") for name in _LOSSES
-    }
+    rises = {name: short(facts[f"rise_{name}"], 3) for name in _LOSSES}
+    odds = f"{facts['log_odds_weight'] - facts['log_odds']:+.2f}".replace("-", "−")
     needed = facts["needed"]
     head = {
         (True, True): "There is a super weight",
@@ -264,7 +297,10 @@ def _say(facts: dict[str, Any]) -> tuple[str, ...]:
         f"{facts['prompts']:.0%} of the prompts.",
         f"Set to zero, the text's loss of {facts['loss']:.3f} nats a token changes by "
         f"{rises['weight']}; with the whole column (the neuron) zero by {rises['column']}; the "
-        f"largest weight of the matrix {rises['largest']}, random ones {rises['random']}.",
+        f"largest weight of the matrix {rises['largest']}, random ones {rises['random']} "
+        f"(intervals over prompts). Without the weight P(answer) goes from "
+        f"{facts['probability']:.3f} to {facts['probability_weight']:.3f} and its log-odds change "
+        f"by {odds}.",
     ]
     if facts["first_seen"] is not None:
         said.append(

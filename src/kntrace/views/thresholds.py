@@ -24,6 +24,7 @@ from kntrace.views.lines import (
     role_lines,
     short,
     value_at,
+    with_prompts,
 )
 from kntrace.views.sets import expected_jaccard, incidence, jaccard, per_layer
 
@@ -88,9 +89,10 @@ class Thresholds:
         "A word's set holds the neurons whose score is at least a share of the prompt's largest, "
         "in enough of its prompts; prompts that are not known (P(answer) under the floor) give "
         "none, since something is always largest, in a network that knows nothing too. Left: how "
-        "much the sets of two words share (Jaccard index, 95 % intervals over words), beside "
-        "random sets of the same layers. Right: the same less the common neurons, those in the "
-        "sets of very many words. Groups are seen only where the blue line is above the green."
+        "much the sets of two words share (Jaccard index; bands are 95 % intervals over words, "
+        "bars over prompts), beside random sets of the same layers and of any. Right: the same "
+        "less the common neurons, those in the sets of very many words. Groups are seen only "
+        "where the blue line is above the green."
     )
     needs: tuple[str, ...] = ("score",)
 
@@ -105,16 +107,33 @@ class Thresholds:
         prompts = self.min_prompts or min(_MOST_PROMPTS, fewest)
         selection = Threshold(self.threshold, prompts, asked.floor)
         labels = asked.view.checkpoints
-        chosen = [
-            selection.choose(asked.scores, wording=asked.view.name, checkpoint=place)
-            for place in range(len(labels))
+        chosen, sets, common, rows = self._measured(asked, selection)
+        less = [
+            # With a prompt less a word cannot be asked for all it had.
+            self._measured(one, replace(selection, min_prompts=min(prompts, fewest - 1)))[-1]
+            for one in asked.less_prompts()
         ]
-        careless = [
-            replace(selection, floor=0.0).choose(
-                asked.scores, wording=asked.view.name, checkpoint=place
-            )
-            for place in range(len(labels))
-        ]
+        rows = [row for row in with_prompts(rows, less) if row["line"] != "own_minus_other"]
+        tables = {
+            "lines": line_table(asked, rows),
+            "neurons": _neurons(chosen, sets[-1], common[-1], asked),
+            "common": _common(sets, common, asked),
+        }
+        facts = self._facts(tables, labels[0], labels[-1]) | {"selection": selection.spec}
+        return Found(tables, facts, self._say(facts))
+
+    def _measured(
+        self, asked: Asked, selection: Threshold
+    ) -> tuple[Any, list[csr_array], list[npt.NDArray[np.bool_]], list[dict[str, Any]]]:
+        """What is chosen at the last checkpoint; every one's sets, common neurons, lines."""
+
+        def choose(by: Threshold) -> list[Any]:
+            return [
+                by.choose(asked.scores, wording=asked.view.name, checkpoint=place)
+                for place in range(len(asked.view.checkpoints))
+            ]
+
+        chosen, careless = choose(selection), choose(replace(selection, floor=0.0))
         sets = [incidence(one) for one in chosen]
         limit = self.common * len(asked.view.words)
         common = [shared_by(one) > limit for one in sets]
@@ -128,14 +147,7 @@ class Thresholds:
             *mean_line("size", "without_common", _sizes(rare), SIZE),
             *known_lines(asked),
         ]
-        lines = line_table(asked, (row for row in rows if row["line"] != "own_minus_other"))
-        tables = {
-            "lines": lines,
-            "neurons": _neurons(chosen[-1], sets[-1], common[-1], asked),
-            "common": _common(sets, common, asked),
-        }
-        facts = self._facts(tables, labels[0], labels[-1]) | {"selection": selection.spec}
-        return Found(tables, facts, self._say(facts))
+        return chosen[-1], sets, common, rows
 
     def _facts(self, tables: dict[str, pd.DataFrame], first: str, last: str) -> dict[str, Any]:
         lines, common = tables["lines"], tables["common"]
@@ -151,8 +163,8 @@ class Thresholds:
             **{
                 f"{panel}_{role}": value_at(lines, panel, role, last)
                 for panel in panels
-                for role in ("same_group", "other_group", "same_minus_other", "matched")
-                if (panel, role) != ("shared_weighted", "matched")
+                for role in ("same_group", "other_group", "same_minus_other", "matched", "chance")
+                if panel != "shared_weighted" or role not in ("matched", "chance")
             },
         }
 
@@ -166,11 +178,13 @@ class Thresholds:
             f"words, {facts['common_in_layer_0']} of them in layer 0.",
             f"Same group {short(facts['shared_same_group'])}, other groups "
             f"{short(facts['shared_other_group'])}, random ones of the same layers "
-            f"{short(facts['shared_matched'])} (Jaccard index); less the common ones "
+            f"{short(facts['shared_matched'])}, any random ones {short(facts['shared_chance'])} "
+            "(Jaccard index); less the common ones "
             f"{short(facts['shared_without_common_same_group'])} and "
             f"{short(facts['shared_without_common_other_group'])}, difference "
-            f"{short(facts['shared_without_common_same_minus_other'])}; weighted by how few words "
-            f"have a neuron, difference {short(facts['shared_weighted_same_minus_other'])}.",
+            f"{short(facts['shared_without_common_same_minus_other'], prompts=True)}; weighted by "
+            "how few words have a neuron, difference "
+            f"{short(facts['shared_weighted_same_minus_other'], prompts=True)}.",
         )
 
     def prepare(self, found: Found) -> Found:
@@ -184,7 +198,7 @@ class Thresholds:
             "shared": "shared (Jaccard index)",
             "shared_without_common": "shared, less common neurons",
         }
-        looks = {name: LOOKS[name] for name in ("same_group", "other_group", "matched")}
+        looks = {name: LOOKS[name] for name in ("same_group", "other_group", "matched", "chance")}
         looks["own"] = ("P(answer)", LOOKS["own"][1])
         return draw_lines(lines, panels, looks=looks)
 
@@ -196,18 +210,23 @@ class Thresholds:
 def _shared(panel: str, sets: list[csr_array], asked: Asked) -> Iterator[dict[str, Any]]:
     """Lines of what words share with one another, and of random sets of the same layers."""
     matrices = []
-    matched = np.full((len(sets), len(asked.view.words)), np.nan)
     width = asked.scores.sizes["neuron"]
+    everywhere = width * asked.scores.sizes["layer"]
+    drawn = {"matched": width, "chance": everywhere}
+    shape = (len(sets), len(asked.view.words))
+    random = {line: np.full(shape, np.nan) for line in drawn}
     for place, one in enumerate(sets):
         matrix = jaccard(one, one)
         np.fill_diagonal(matrix, np.nan)
         matrices.append(matrix)
-        counts = per_layer(one, width)
-        # Every word with the next: as many pairs as words are enough for a mean.
-        for word, mine in enumerate(counts):
-            matched[place, word] = expected_jaccard(mine, counts[word - 1], width)
+        for line, of in drawn.items():
+            counts = per_layer(one, of)
+            # Every word with the next: as many pairs as words are enough for a mean.
+            for word, mine in enumerate(counts):
+                random[line][place, word] = expected_jaccard(mine, counts[word - 1], of)
     yield from role_lines(panel, matrices, asked.codes)
-    yield from mean_line(panel, "matched", matched)
+    for line, values in random.items():
+        yield from mean_line(panel, line, values)
 
 
 def _weighted(sets: csr_array) -> _Floats:

@@ -23,7 +23,15 @@ from kntrace.formation import checkpoint_position
 from kntrace.selection import Selection
 from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import draw_lines
-from kntrace.views.lines import known_lines, line_table, mean_line, role_lines, short, value_at
+from kntrace.views.lines import (
+    known_lines,
+    line_table,
+    mean_line,
+    role_lines,
+    short,
+    value_at,
+    with_prompts,
+)
 from kntrace.views.sets import expected_jaccard, incidence, jaccard, per_layer
 from kntrace.wording import read_wording
 
@@ -170,13 +178,13 @@ class Turnover:
     title: str = "Turnover of knowledge neurons"
     how_to_read: str = (
         "Left: how many of a word's neurons at a checkpoint are also its own at the pivot "
-        "(Jaccard index, 95 % intervals over words), beside the neurons of other words at the "
-        "pivot, random ones of the same layers and any random ones. What other words' neurons "
-        "reach is stable without being about the word; only the distance of the red line from "
-        "theirs is. A high agreement with the checkpoint before, at the very beginning, only "
-        "says that nothing was trained yet. Right: every neuron that is ever one word's own, "
-        "sorted by first and then last appearance, coloured where it is. Below: whether the "
-        "answer is known at all; shaded where P(answer) is under the floor."
+        "(Jaccard index; bands are 95 % intervals over words, bars over prompts), beside the "
+        "neurons of other words at the pivot, random ones of the same layers and any random "
+        "ones. What other words' neurons reach is stable without being about the word; only the "
+        "distance of the red line from theirs is. A high agreement with the checkpoint before, "
+        "at the very beginning, only says that nothing was trained yet. Right: every neuron that "
+        "is ever one word's own, sorted by first and then last appearance, coloured where it is. "
+        "Below: whether the answer is known at all; shaded where P(answer) is under the floor."
     )
     needs: tuple[str, ...] = ("mean_score",)
 
@@ -185,16 +193,9 @@ class Turnover:
         # A label may look like a position.
         named = str(self.pivot) in asked.view.checkpoints
         pivot = str(self.pivot) if named else self.pivot
-        found = turnover(asked.scores, asked.selection, wording=asked.view.name, pivot=pivot)
-        rows = [
-            *role_lines(_PANEL, list(found.to_pivot), asked.codes),
-            *mean_line(_PANEL, "previous", found.to_previous),
-            *mean_line(_PANEL, "first", found.to_first),
-            *mean_line(_PANEL, "matched", found.matched),
-            *mean_line(_PANEL, "chance", found.chance),
-            *known_lines(asked),
-        ]
-        lines = line_table(asked, rows)
+        found, rows = _measured(asked, pivot)
+        less = [_measured(one, pivot)[1] for one in asked.less_prompts()]
+        lines = line_table(asked, with_prompts(rows, less))
         word = self.word or _median_word(found.neurons)
         if word not in asked.view.words:
             raise AnalysisError(f"no word {word!r} in this run", expected="a word of the study")
@@ -225,6 +226,18 @@ class Turnover:
     def describe(self, found: Found) -> str:
         """The sentences that say what was found."""
         return " ".join(found.text)
+
+
+def _measured(asked: Asked, pivot: int | str) -> tuple[TurnoverNumbers, list[dict[str, Any]]]:
+    found = turnover(asked.scores, asked.selection, wording=asked.view.name, pivot=pivot)
+    return found, [
+        *role_lines(_PANEL, list(found.to_pivot), asked.codes),
+        *mean_line(_PANEL, "previous", found.to_previous),
+        *mean_line(_PANEL, "first", found.to_first),
+        *mean_line(_PANEL, "matched", found.matched),
+        *mean_line(_PANEL, "chance", found.chance),
+        *known_lines(asked),
+    ]
 
 
 def _median_word(neurons: pd.DataFrame) -> str:
@@ -262,9 +275,10 @@ def _quartiles(labels: pd.Series[str], places: dict[str, int]) -> list[str]:
 def _say(facts: dict[str, Any]) -> tuple[str, ...]:
     said = [
         f"Half-way to {facts['pivot']}, at {facts['middle']}, a word's neurons agree with its "
-        f"own at {facts['pivot']} to {short(facts['own'])} (Jaccard index), with another "
-        f"group's words' to {short(facts['other_group'])}, random ones of the same layers to "
-        f"{short(facts['matched'])}; own minus other: {short(facts['own_minus_other'])}.",
+        f"own at {facts['pivot']} to {short(facts['own'], prompts=True)} (Jaccard index), with "
+        f"another group's words' to {short(facts['other_group'])}, random ones of the same "
+        f"layers to {short(facts['matched'])}, any random ones to {short(facts['chance'])}; own "
+        f"minus other: {short(facts['own_minus_other'], prompts=True)}.",
         f"At {facts['first_checkpoint']} it is {short(facts['own_at_first'])}. Of "
         f"{facts['neurons_at_pivot']:.0f} neurons a word at {facts['pivot']} there are "
         f"{facts['neurons_ever']:.0f} that are ever among its own.",

@@ -20,7 +20,7 @@ from kntrace.documents import (
     shown,
 )
 from kntrace.errors import StudyError
-from kntrace.study.model import MAIN
+from kntrace.study.together import MAIN
 
 __all__ = ["Row", "json_lines", "read_csv", "read_jsonl"]
 
