@@ -85,6 +85,7 @@ def _effects(found: Ablation) -> Table:
         ),
         tuple(rows),
         text=frozenset({0, 1}),
+        long=frozenset({1}),
         marked=frozenset(marked),
     )
 
