@@ -209,6 +209,7 @@ def test_the_view_shows_what_comes_with_training(tmp_path: Path) -> None:
         assert layers.loc[("step100", 0), f"{kind}_chance"] == 0
     assert found.facts["share"] == 0
     assert "above zero" in view.describe(found)
+    assert "Over 120 rows of 64 tokens, 59 different ones" in view.describe(found)
     again = read_view(run, "firing")
     assert render(view.draw(again), "svg") == render(view.draw(found), "svg")
     for size in SIZES:

@@ -87,6 +87,7 @@ def truetype_family(family: str, file: str, characters: frozenset[str]) -> str:
         font["name"].removeNames(nameID=kind, platformID=1)
     path = Path(_temporary().name) / f"{family} {of}.ttf"
     font.save(path)
+    font.close()
     font_manager.fontManager.addfont(path)
     return named
 
@@ -110,7 +111,10 @@ def _face(family: str, file: str) -> Any:
 
     if Path(file).read_bytes()[:4] != b"ttcf":
         return TTFont(file, lazy=True)
-    for font in TTCollection(file, lazy=True):
+    collection = TTCollection(file, lazy=True)
+    for font in collection:
+        # Its fonts share one open file, which whoever gets one of them closes.
         if family in (font["name"].getDebugName(1), font["name"].getDebugName(16)):
             return font
+    collection.close()
     return TTFont(file, fontNumber=0, lazy=True)

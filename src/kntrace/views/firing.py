@@ -105,7 +105,8 @@ class Firing:
             parts.append(found)
         layers = pd.concat([found["layers"] for found in parts], ignore_index=True)
         text = parts[-1]["text"].iloc[0]
-        used = f"{text['rows']} rows of {self.length} tokens, {text['types']} different ones"
+        count, types = int(text["rows"]), int(text["types"])
+        used = f"{count} rows of {self.length} tokens, {types} different ones"
         facts = _facts(layers) | {"text": used, "share": rules[0], "corpus": self.corpus}
         tables = {"layers": layers, "lines": line_table(asked, known_lines(asked))}
         return Found(tables, facts, _say(facts))
