@@ -1,11 +1,13 @@
 """Peak memory of `kntrace analyse`, stage by stage, as words and checkpoints grow.
 
-Every size is a run folder of random blocks and is analysed in a process of its own, Linux only,
-as runs are whose scores take more than 256 MB: block by block.
+Every size is a run folder of random blocks and is analysed in a process of its own, Linux only.
 `beyond` is the peak less what the process held before and less one copy of the formation
 processes (words x k x checkpoints numbers of eight bytes).
 
-    OMP_NUM_THREADS=1 python benchmarks/analysis_memory.py --sizes 50x8,100x8,200x8,50x16,50x32
+What is simply held where it is small, a run of 256 MB and one checkpoint of 128, is held up to 8
+MB instead, so that small runs show what large ones do.
+
+    OMP_NUM_THREADS=1 python benchmarks/analysis_memory.py
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy as np
 import kntrace
 from kntrace.analysis import analyse, compute
 from kntrace.archive import Block, create_run
+from kntrace.distance import rows
 from kntrace.settings import Settings
 from kntrace.study import Study, Word
 from kntrace.suite import Checkpoint, Suite
@@ -95,10 +98,9 @@ class Peaks:
             self._stage = stage
 
 
-def measure(path: Path, k: int, permutations: int, distances: list[str]) -> None:
+def measure(path: Path, k: int, permutations: int, distances: list[str], held: int) -> None:
     """Analyse one run and print what it held, as JSON."""
-    # As of a run that is larger than what is simply held in memory.
-    compute._HELD = 0
+    compute._HELD = rows._MOST = held * 2**20
     run = kntrace.open_run(path)
     warm = np.ones((64, 64)) @ np.ones((64, 64))
     del warm
@@ -119,18 +121,20 @@ def measure(path: Path, k: int, permutations: int, distances: list[str]) -> None
 def main() -> None:
     """Print a table with one line a size."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sizes", default="50x8,100x8,200x8,400x8,50x16,50x32,50x64")
+    parser.add_argument("--sizes", default="50x4,100x4,200x4,400x4,50x8,50x16,50x32")
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--width", type=int, default=4096)
+    parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--prompts", type=int, default=2)
-    parser.add_argument("--k", type=int, default=50)
-    parser.add_argument("--permutations", type=int, default=99)
+    parser.add_argument("--k", type=int, default=20)
+    parser.add_argument("--permutations", type=int, default=9)
     parser.add_argument("--distances", default="emd,identity")
+    parser.add_argument("--held", type=int, default=8, help="MB that are simply held.")
     parser.add_argument("--stages", action="store_true", help="A line for every stage, too.")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        measure(given.one, given.k, given.permutations, given.distances.split(","))
+        wanted = given.distances.split(",")
+        measure(given.one, given.k, given.permutations, wanted, given.held)
         return
     print("| words | checkpoints | scores, MB | formation, MB | peak, MB | beyond, MB | at | s |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -141,6 +145,7 @@ def main() -> None:
             make(path, words, checkpoints, given.layers, given.width, given.prompts)
             command = [sys.executable, __file__, "--one", str(path), "--k", str(given.k)]
             command += ["--permutations", str(given.permutations), "--distances", given.distances]
+            command += ["--held", str(given.held)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
         found = json.loads(done.stdout.splitlines()[-1])
         stage, peak = max(found["stages"].items(), key=lambda entry: entry[1])

@@ -25,7 +25,7 @@ from kntrace.distance import EarthMoverBound, earth_movers_distance, pairwise_di
 from kntrace.distance.base import process_sets
 from kntrace.progress import silent
 
-WORDS, PAIRS = 40, 4
+WORDS, PAIRS = (40, 240), 4
 PLACES = range(0, 2 * PAIRS, 2)
 
 
@@ -37,16 +37,14 @@ def projected(kinds: list[str], sizes: list[str], words: int) -> None:
     for kind in kinds:
         for size in sizes:
             k, checkpoints = map(int, size.split("x"))
-            few, many = (drawn(kind, count, k, checkpoints) for count in (WORDS // 2, WORDS))
-            sets = process_sets(many)[: 2 * PAIRS]
+            few, many = (drawn(kind, count, k, checkpoints) for count in WORDS)
+            sets = process_sets(few)[: 2 * PAIRS]
             each = used(lambda sets=sets: [earth_movers_distance(*sets[i : i + 2]) for i in PLACES])
             each /= PAIRS
             # Sorting grows with the words and comparing with their pairs.
-            one, two = (
-                used(lambda p=p: EarthMoverBound().pairwise(p, silent)) for p in (few, many)
-            )
-            by_pair = max(0.0, two - 2 * one) / (comb(WORDS, 2) - 2 * comb(WORDS // 2, 2))
-            by_word = max(0.0, two - by_pair * comb(WORDS, 2)) / WORDS
+            times = [used(lambda p=p: EarthMoverBound().pairwise(p, silent)) for p in (few, many)]
+            grows = np.array([[count, comb(count, 2)] for count in WORDS])
+            by_word, by_pair = np.linalg.solve(grows, times)
             bound = by_word * words + by_pair * pairs
             print(
                 f"| {kind} | {k:,} x {checkpoints} | {1 / each:.3g} | {each * pairs / 3600:.1f} h "
