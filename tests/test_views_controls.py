@@ -19,6 +19,7 @@ import xarray as xr
 from kntrace.archive import Run, open_run
 from kntrace.cli import main
 from kntrace.effects.statistics import jackknife
+from kntrace.errors import StudyError
 from kntrace.figures import render
 from kntrace.models.tokens import Encoded
 from kntrace.probes import Weights, opened
@@ -140,6 +141,25 @@ def linked_study(tmp_path: Path) -> Any:
     path = tmp_path / "linked.yaml"
     path.write_text(LINKED)
     return load_study(path)
+
+
+def test_links_are_read_written_and_checked(tmp_path: Path) -> None:
+    study = linked_study(tmp_path)
+    again = tmp_path / "again.yaml"
+    again.write_text(study.to_yaml())
+    assert load_study(again) == study
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(LINKED.replace("synonym_of: cat, ", "").replace("inverse_of: cat, ", ""))
+    assert load_study(plain).links == {}
+    assert load_study(plain).digest != study.digest
+    wrong = tmp_path / "wrong.yaml"
+    for other, said in (("cta", "no word of the study"), ("feline", "the word itself")):
+        wrong.write_text(LINKED.replace("synonym_of: cat", f"synonym_of: {other}"))
+        with pytest.raises(StudyError, match=rf"'feline' has synonym_of: {other}, which is {said}"):
+            load_study(wrong)
+    wrong.write_text(LINKED.replace("synonym_of: cat", "synonymof: cat"))
+    with pytest.raises(StudyError, match="synonym_of"):
+        load_study(wrong)
 
 
 def planted_links(strength: float) -> xr.Dataset:
