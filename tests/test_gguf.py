@@ -133,6 +133,15 @@ def test_a_tensor_that_is_not_finite_is_named(tmp_path):
     assert "the weights model.norm.weight hold" in refusal(write(tmp_path / "x.gguf", tensors))
 
 
+def test_a_billion_layers_are_refused_before_anything_is_made_of_them(tmp_path):
+    path = write(tmp_path / "x.gguf", weights(0))
+    data = bytearray(path.read_bytes())
+    place = data.index(b"llama.block_count") + len(b"llama.block_count") + 4  # and its type
+    data[place : place + 4] = (10**9).to_bytes(4, "little")
+    path.write_bytes(data)
+    assert "block_count is 1000000000; expected at most 1,000" in refusal(path)
+
+
 def test_unknown_architectures_are_refused(tmp_path):
     path = write(tmp_path / "x.gguf", weights(0), architecture="klingon")
     assert "cannot be loaded" in refusal(path)

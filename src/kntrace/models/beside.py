@@ -40,7 +40,7 @@ _OTHERS = ("*.txt", "*.model", "*.jinja", "*.tiktoken", "*.vocab", "*.bpe", "*.c
 
 # Counts of things of which transformers makes one each, by the end of their name.
 _COUNTS = (
-    (re.compile(r"(^|_)layers?$|(^|_)depth$"), 1000),
+    (re.compile(r"(^|_)layers?$|(^|_)depth$|^block_count$"), 1000),
     (re.compile(r"(^|_)(labels|experts|blocks|stages|codebooks|heads|groups)$"), 100_000),
 )
 # Of a tokenizer; what it names by these is only compared with.

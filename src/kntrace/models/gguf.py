@@ -18,7 +18,7 @@ from transformers.utils import is_accelerate_available, is_gguf_available
 
 from kntrace.errors import SuiteError
 
-__all__ = ["check_packages", "quiet_unpacking", "refuse_unread", "unpacking"]
+__all__ = ["check_packages", "counted", "quiet_unpacking", "refuse_unread", "unpacking"]
 
 
 def check_packages(path: Path, where: str) -> None:
@@ -52,6 +52,18 @@ def quiet_unpacking() -> Iterator[None]:
         return
     with hidden:
         yield
+
+
+def counted(path: Path) -> dict[str, Any]:
+    """How many layers the file says there are, by the end of the name that it has for that."""
+    from gguf import GGUFReader
+
+    fields = GGUFReader(path).fields
+    return {
+        name.rpartition(".")[2]: field.contents()
+        for name, field in fields.items()
+        if name.endswith(".block_count")
+    }
 
 
 def refuse_unread(path: Path, model: Any, where: str) -> None:

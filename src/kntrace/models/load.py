@@ -21,7 +21,7 @@ from kntrace.audit import HARMLESS, CheckpointPrint, TensorPrint, fold, print_te
 from kntrace.errors import KntraceError, ModelError, SettingsError, SuiteError
 from kntrace.models.beside import check_beside, check_described, check_size
 from kntrace.models.feedforward import reads_both_ways
-from kntrace.models.gguf import check_packages, quiet_unpacking, refuse_unread, unpacking
+from kntrace.models.gguf import check_packages, counted, quiet_unpacking, refuse_unread, unpacking
 from kntrace.models.placement import DEVICES, SPREAD, check_spreading, whole_tensors
 from kntrace.suite import Checkpoint, fetch, format_in, refuse_format
 from kntrace.suite.cache import snapshot
@@ -217,6 +217,8 @@ def _load_words(checkpoint: Checkpoint, here: tuple[str, dict[str, Any]]) -> tup
     if not checkpoint.gguf:
         check_beside(Path(source), where)
     with _quiet(), bar, _explained(where, checkpoint):
+        if checkpoint.gguf:
+            check_described(counted(Path(checkpoint.source)), where)
         config = AutoConfig.from_pretrained(source, **options)
         check_described(config.to_dict(), where)
         return config, AutoTokenizer.from_pretrained(source, **options)
