@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from kntrace.analysis import Analysis
 from kntrace.archive import Run, audit_run, read_prints
 from kntrace.audit.finding import SEVERITIES
+from kntrace.figures.base import OfRun
 from kntrace.figures.labels import LINE, fitted, longest, spread
 from kntrace.figures.sizes import size_now
 from kntrace.figures.steps import step_name
@@ -59,7 +60,7 @@ _SAYS = {
 
 
 @dataclass(frozen=True)
-class AuditStrip:
+class AuditStrip(OfRun):
     """Strip of the checkpoints with a row for every kind of finding.
 
     Attributes
@@ -78,10 +79,6 @@ class AuditStrip:
         "other weights than the label says), a triangle a warning, a dot a note. No row below "
         "the first means that nothing was found in what was read."
     )
-
-    def applies(self, analysis: Analysis) -> bool:
-        """Whether the analysis is of a run folder."""
-        return analysis.run is not None
 
     def prepare(self, analysis: Analysis) -> pd.DataFrame:
         """One row a mark.

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from kntrace.analysis import Analysis
 
-__all__ = ["Drawing", "Table"]
+__all__ = ["Drawing", "OfAnalysis", "OfDistance", "OfRun", "OfWords", "Table"]
 
 Table = pd.DataFrame | xr.DataArray | xr.Dataset
 
@@ -45,3 +45,37 @@ class Drawing(Protocol):
 
     def describe(self, table: Any) -> str:
         """Say in one or two sentences what is to be seen, for those who cannot see it."""
+
+
+class OfAnalysis:
+    """A figure of what every analysis has."""
+
+    def applies(self, analysis: Analysis) -> bool:
+        """Always."""
+        return True
+
+
+class OfRun:
+    """A figure of what only the analysis of a run folder has, such as single prompts."""
+
+    def applies(self, analysis: Analysis) -> bool:
+        """Whether the analysis is of a run folder."""
+        return analysis.run is not None
+
+
+class OfDistance:
+    """A figure of one distance, by its name."""
+
+    distance: str
+
+    def applies(self, analysis: Analysis) -> bool:
+        """Whether the distance was computed."""
+        return self.distance in analysis.distances
+
+
+class OfWords(OfDistance):
+    """A figure of one distance that says nothing of two words."""
+
+    def applies(self, analysis: Analysis) -> bool:
+        """Whether the distance was computed, between three words or more."""
+        return super().applies(analysis) and analysis.distances[self.distance].sizes["word"] > 2

@@ -16,6 +16,7 @@ from scipy.cluster.hierarchy import cophenet, leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from kntrace.analysis import Analysis
+from kntrace.figures.base import OfWords
 from kntrace.figures.distances import draw_distances
 from kntrace.figures.labels import number, per_cent
 from kntrace.figures.matrix import MANY, in_group_order
@@ -31,7 +32,7 @@ _BEST_ORDER = 300
 
 
 @dataclass(frozen=True)
-class ClusterMap:
+class ClusterMap(OfWords):
     """Heat map of one distance, words in the order of a hierarchical clustering.
 
     Attributes
@@ -56,10 +57,6 @@ class ClusterMap:
     )
     distance: str = "identity"
     log: bool = False
-
-    def applies(self, analysis: Analysis) -> bool:
-        """Whether the distance was computed, between three words or more."""
-        return self.distance in analysis.distances and analysis.distances[self.distance].size > 4
 
     def prepare(self, analysis: Analysis) -> xr.Dataset:
         """Distances in the order of the leaves, and the tree.

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from kntrace.analysis import Analysis
+from kntrace.figures.base import OfDistance
 from kntrace.figures.labels import number
 from kntrace.figures.matrix import Frame, colour_map, in_group_order
 from kntrace.figures.style import drawing
@@ -25,7 +26,7 @@ _RANGE = 1e-6
 
 
 @dataclass(frozen=True)
-class DistanceMap:
+class DistanceMap(OfDistance):
     """Heat map of one distance between all words.
 
     Attributes
@@ -49,10 +50,6 @@ class DistanceMap:
     )
     distance: str = "emd"
     log: bool = True
-
-    def applies(self, analysis: Analysis) -> bool:
-        """Whether the distance was computed."""
-        return self.distance in analysis.distances
 
     def prepare(self, analysis: Analysis) -> xr.DataArray:
         """Distances (word, other_word), group by group; NaN on the diagonal, which is no data."""

@@ -18,6 +18,7 @@ from scipy.linalg import eigh
 from scipy.stats import chi2
 
 from kntrace.analysis import Analysis
+from kntrace.figures.base import OfWords
 from kntrace.figures.key import draw_key, key_height
 from kntrace.figures.labels import LINE, fitted, number, per_cent, width_of
 from kntrace.figures.matrix import in_group_order
@@ -37,7 +38,7 @@ _TALLEST, _LONGEST, _NAMED = 105.0, 22.0, 150
 
 
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(OfWords):
     """Words on a plane by classical multidimensional scaling of a distance.
 
     Attributes
@@ -60,10 +61,6 @@ class Embedding:
         "with fewer than four words have none. Directions and signs of the axes mean nothing."
     )
     distance: str = "identity"
-
-    def applies(self, analysis: Analysis) -> bool:
-        """Whether the distance was computed, between three words or more."""
-        return self.distance in analysis.distances and analysis.distances[self.distance].size > 4
 
     def prepare(self, analysis: Analysis) -> xr.Dataset:
         """Places of the words, and ellipses of the groups' centres.

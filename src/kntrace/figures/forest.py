@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from kntrace.analysis import Analysis
+from kntrace.figures.base import OfAnalysis
 from kntrace.figures.labels import LINE, fitted
 from kntrace.figures.sizes import size_now
 from kntrace.figures.style import (
@@ -37,7 +38,7 @@ _DASHES = (0, (3, 1.5))
 
 
 @dataclass(frozen=True)
-class Forest:
+class Forest(OfAnalysis):
     """Forest plot of the area under the curve of every distance, and of the verdict.
 
     Attributes
@@ -59,10 +60,6 @@ class Forest:
         "was given of the words, such as their frequency. The diamonds are what the verdict "
         "rests on, and their scale can pass 1."
     )
-
-    def applies(self, analysis: Analysis) -> bool:
-        """Always."""
-        return True
 
     def prepare(self, analysis: Analysis) -> pd.DataFrame:
         """One row a mark, from top to bottom.

@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from kntrace.analysis import Analysis
 from kntrace.emergence import half_rise
 from kntrace.errors import AnalysisError
+from kntrace.figures.base import OfAnalysis
 from kntrace.figures.labels import LINE, fitted, number, spread, width_of
 from kntrace.figures.matrix import colour_map
 from kntrace.figures.sizes import size_now
@@ -31,7 +32,7 @@ from kntrace.figures.style import (
     tidy,
 )
 
-__all__ = ["NEGATIVE", "Formation"]
+__all__ = ["NEGATIVE", "Formation", "share_bar"]
 
 _LINES, _CELLS, _REST, _WIDE = 38.0, 2.7, 30.0, 120.0
 # Cells of scores below zero.
@@ -39,7 +40,7 @@ NEGATIVE = "#e9d8c8"
 
 
 @dataclass(frozen=True)
-class Formation:
+class Formation(OfAnalysis):
     """Formation processes of the neurons with the largest final scores of one word.
 
     Attributes
@@ -66,10 +67,6 @@ class Formation:
     word: str | None = None
     neurons: int = 30
     lines: int = 5
-
-    def applies(self, analysis: Analysis) -> bool:
-        """Always."""
-        return True
 
     def prepare(self, analysis: Analysis) -> xr.Dataset:
         """Scores of the word's first neurons, in the order in which they form.
@@ -138,13 +135,7 @@ class Formation:
             axis.apply(top, width * 0.7, cells=True, label=wide)
             image = _draw_cells(heat, table, axis, cells)
             axis.apply(heat, width * 0.7, cells=True)
-            bar = figure.colorbar(
-                image, ax=heat, orientation="horizontal", extend="min", aspect=28, pad=0.02
-            )
-            bar.set_label("share of the neuron's largest score (pale: below 0)", labelpad=2)
-            bar.set_ticks([0, 0.5, 1], labels=["0", "0.5", "1"])
-            bar.outline.set_linewidth(0.4)
-            tidy(bar.ax)
+            share_bar(figure, heat, image)
             return settle(figure)
 
     def describe(self, table: xr.Dataset) -> str:
@@ -166,6 +157,15 @@ def neuron_names(table: xr.Dataset) -> list[str]:
     """Write the neurons as layer.neuron."""
     pairs = zip(table["layer"].values, table["neuron"].values, strict=True)
     return [f"{layer}.{neuron}" for layer, neuron in pairs]
+
+
+def share_bar(figure: Figure, ax: Axes, image: ScalarMappable) -> None:
+    """Say below a heat map of neurons what its colours are."""
+    bar = figure.colorbar(image, ax=ax, orientation="horizontal", extend="min", aspect=28, pad=0.02)
+    bar.set_label("share of the neuron's largest score (pale: below 0)", labelpad=2)
+    bar.set_ticks([0, 0.5, 1], labels=["0", "0.5", "1"])
+    bar.outline.set_linewidth(0.4)
+    tidy(bar.ax)
 
 
 def _best_known(probability: xr.DataArray) -> str:

@@ -13,7 +13,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from kntrace.analysis import Analysis
-from kntrace.figures.formation import NEGATIVE, Formation
+from kntrace.figures.base import OfAnalysis
+from kntrace.figures.formation import NEGATIVE, Formation, share_bar
 from kntrace.figures.labels import LINE, fitted
 from kntrace.figures.matrix import blocks_of, colour_map
 from kntrace.figures.sizes import size_now
@@ -26,7 +27,7 @@ _CELL, _LEAST, _REST = 1.5, 24.0, 26.0
 
 
 @dataclass(frozen=True)
-class FormationByLayer:
+class FormationByLayer(OfAnalysis):
     """Heat map of a word's strongest neurons, those of a layer together, sorted by formation.
 
     Attributes
@@ -51,10 +52,6 @@ class FormationByLayer:
     )
     word: str | None = None
     neurons: int = 60
-
-    def applies(self, analysis: Analysis) -> bool:
-        """Always."""
-        return True
 
     def prepare(self, analysis: Analysis) -> xr.Dataset:
         """Scores of the word's first neurons, the last layer first, then as they form.
@@ -85,13 +82,7 @@ class FormationByLayer:
             axis.apply(ax, now.narrow * 0.75, cells=True)
             title = f"{table.attrs['word']} ({table.attrs['group']})"
             ax.set_title(fitted(title, now.narrow * 0.75, TEXT), loc="left", size=TEXT, pad=3)
-            bar = figure.colorbar(
-                image, ax=ax, orientation="horizontal", extend="min", aspect=28, pad=0.02
-            )
-            bar.set_label("share of the neuron's largest score (pale: below 0)", labelpad=2)
-            bar.set_ticks([0, 0.5, 1], labels=["0", "0.5", "1"])
-            bar.outline.set_linewidth(0.4)
-            tidy(bar.ax)
+            share_bar(figure, ax, image)
             return settle(figure)
 
     def describe(self, table: xr.Dataset) -> str:

@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kntrace.analysis import Analysis
 from kntrace.errors import AnalysisError
+from kntrace.figures.base import OfAnalysis
 from kntrace.figures.labels import per_cent, wrapped
 from kntrace.figures.matrix import colour_map
 from kntrace.figures.sizes import size_now
@@ -34,7 +35,7 @@ _ALL = "all words"
 
 
 @dataclass(frozen=True)
-class LayerMap:
+class LayerMap(OfAnalysis):
     """Shares of the knowledge neurons' attribution by layer at every checkpoint.
 
     Attributes
@@ -57,10 +58,6 @@ class LayerMap:
         "shares of next to nothing."
     )
     word: str | None = None
-
-    def applies(self, analysis: Analysis) -> bool:
-        """Always."""
-        return True
 
     def prepare(self, analysis: Analysis) -> xr.DataArray:
         """Shares, (of, layer, checkpoint).

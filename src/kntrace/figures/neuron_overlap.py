@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from kntrace.analysis import Analysis
+from kntrace.figures.base import OfAnalysis
 from kntrace.figures.labels import number
 from kntrace.figures.matrix import Frame, colour_map, in_group_order
 from kntrace.figures.style import INK, MUTED, PALE, drawing, group_looks, legend
@@ -25,7 +26,7 @@ _SIDE = 26.0
 
 
 @dataclass(frozen=True)
-class NeuronOverlap:
+class NeuronOverlap(OfAnalysis):
     """Heat map of the sizes of intersections, and each word's means beside chance.
 
     Attributes
@@ -42,10 +43,6 @@ class NeuronOverlap:
         "dashed line is what two sets drawn at random would share. Most of what lies beyond it "
         "is common to all words; only the step from ring to dot has to do with groups."
     )
-
-    def applies(self, analysis: Analysis) -> bool:
-        """Always."""
-        return True
 
     def prepare(self, analysis: Analysis) -> xr.Dataset:
         """Cells and row means of the overlap.

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from kntrace.analysis import Analysis
+from kntrace.figures.base import OfAnalysis
 from kntrace.figures.labels import longest, number, wrapped
 from kntrace.figures.matrix import blocks_of
 from kntrace.figures.sizes import size_now
@@ -52,7 +53,7 @@ _NAMED = 24
 
 
 @dataclass(frozen=True)
-class ProbabilityCurves:
+class ProbabilityCurves(OfAnalysis):
     """Curves of P(answer): all groups' medians together, then every group's words.
 
     Attributes
@@ -71,10 +72,6 @@ class ProbabilityCurves:
         "groups for that reason alone. A word that stays low is not known, and its knowledge "
         "neurons are of something else."
     )
-
-    def applies(self, analysis: Analysis) -> bool:
-        """Always."""
-        return True
 
     def prepare(self, analysis: Analysis) -> xr.DataArray:
         """Mean P(answer) over prompts, (wording, checkpoint, word), words group by group.

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from kntrace.analysis import Analysis
+from kntrace.figures.base import OfRun
 from kntrace.figures.labels import number, wrapped
 from kntrace.figures.probability import panels, probability_axis
 from kntrace.figures.sizes import size_now
@@ -41,7 +42,7 @@ _REST, _LOWEST = 14.0, 13.0
 
 
 @dataclass(frozen=True)
-class PromptBands:
+class PromptBands(OfRun):
     """Curves of the mean P(answer) of every group, with bands over prompts.
 
     Attributes
@@ -59,10 +60,6 @@ class PromptBands:
         "bottom says that some questions are answered and others are not, and that the mean is "
         "of two kinds of prompts. Neither band is about other words or another training."
     )
-
-    def applies(self, analysis: Analysis) -> bool:
-        """Whether the analysis is of a run folder, which has the prompts."""
-        return analysis.run is not None
 
     def prepare(self, analysis: Analysis) -> xr.Dataset:
         """Means and bands of every group.
