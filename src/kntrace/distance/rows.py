@@ -77,9 +77,10 @@ class Rows:
         """Yield all rows of some columns after the other, each time in the same memory."""
         rows, columns = self._shape
         width = max(1, _MOST // (2 * _FLOAT * rows))
+        memory = np.empty((rows, min(width, columns)))
         for start in range(0, columns, width):
             wide = min(width, columns - start)
-            slab = np.empty((rows, wide))
+            slab = memory[:, :wide]
             if self._file is None:
                 slab[:] = self._held[:, start : start + wide]
             else:
