@@ -351,7 +351,7 @@ def test_a_run_without_activations_goes_all_the_way(
         ("read_out", {"neurons": "5"}),
         ("super_weights", {}),
         ("erase", {"doses": "3"}),
-        ("edit", {"neurons": "3"}),
+        pytest.param("edit", {"neurons": "3"}, marks=pytest.mark.slow),
     ],
 )
 def test_a_view_that_is_stopped_loses_the_checkpoint_in_hand(
