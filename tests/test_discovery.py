@@ -129,6 +129,11 @@ def test_a_name_without_its_owner() -> None:
     assert nearest_repository("nothing/of-the-kind") is None
 
 
+def test_the_name_of_a_suite_alone_misspelt() -> None:
+    assert "Did you mean one of Pythia, such as 'EleutherAI/pythia-14m'?" in refusal("pythya")
+    assert nearest_repository("something") is None
+
+
 def test_a_hub_that_is_not_there(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     start = time.perf_counter()

@@ -143,10 +143,14 @@ def faults(repository: str) -> tuple[str, ...]:
 
 
 def nearest_repository(repository: str) -> str | None:
-    """Return "Did you mean …?" with the known repository whose id, or name, is closest."""
+    """Return "Did you mean …?" with the known repository whose id or name, or suite, is closest."""
     ids = [id_ for suite in known_suites() for id_ in suite.ids]
     if "/" not in repository:
         names = {id_.partition("/")[2]: id_ for id_ in ids}
         close = nearest_name(repository, names, cutoff=0.8)
-        return None if close is None else f"Did you mean {names[close]!r}?"
+        if close is not None:
+            return f"Did you mean {names[close]!r}?"
+        suites = {suite.name: suite.ids[0] for suite in known_suites()}
+        close = nearest_name(repository, suites, cutoff=0.75)
+        return None if close is None else f"Did you mean one of {close}, such as {suites[close]!r}?"
     return nearest(repository, ids, cutoff=0.8)
