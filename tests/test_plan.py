@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import GPTNeoXConfig
 from typer.testing import CliRunner
 
 import kntrace
 from conftest import STEPS, TinySuite
 from kntrace.archive import Run
+from kntrace.attribution import Engine
 from kntrace.cli import app
 from kntrace.errors import ModelError, SettingsError
+from kntrace.models import load_checkpoint
+from kntrace.models.shape import read_shape
 from kntrace.progress import silent
 from kntrace.settings import Settings
-from kntrace.sweep.estimate import Estimate, Trial, _in_hours, _kinds, plan
+from kntrace.suite import Checkpoint, Suite
+from kntrace.sweep.estimate import Estimate, _in_hours, _kinds, plan
+from kntrace.sweep.reckoning import SHARE, Reckoning, operations
+from kntrace.sweep.trial import Trial
 
 TRIAL = Trial("step9", "cat", 4, "cpu", 1, 3.0, 2.0, 1000, 500, 1e11)
 
@@ -40,6 +49,7 @@ def test_one_block_stands_for_all(tiny_suite: TinySuite, tmp_path: Path) -> None
     assert (found.checkpoints, found.words, found.prompts) == (3, 4, 7)
     assert (found.total, found.missing, found.download) == (12, 12, 0)
     trial = found.trial
+    assert isinstance(trial, Trial)
     assert (trial.checkpoint, trial.prompts, trial.threads) == ("step100", 2, 1)
     assert min(trial.loading, trial.scoring, trial.speed, trial.memory) > 0
     (kind,) = found.kinds
@@ -63,6 +73,7 @@ def test_of_a_run_that_was_begun_what_lacks_is_counted_and_nothing_is_touched(
     before = {file: file.read_bytes() for file in run.path.rglob("*") if file.is_file()}
     found = estimate(tiny_suite, out=run.path)
     assert (found.total, found.missing) == (12, 8)
+    assert isinstance(found.trial, Trial)
     assert found.kinds[0].hours == pytest.approx(
         2 * (found.trial.loading + found.trial.scoring * 3.5) / 3600
     )
@@ -114,3 +125,65 @@ def test_what_a_run_would_refuse_is_refused(tiny_suite: TinySuite, tmp_path: Pat
         plan(kntrace.load_study(tmp_path / "study.yaml"), tiny_suite.suite)
     with pytest.raises(SettingsError, match="0 shards"):
         estimate(tiny_suite, shards=0)
+
+
+# Reckoned, not tried
+
+
+def test_operations_are_those_that_torch_counts(tiny_suite: TinySuite) -> None:
+    last = tiny_suite.suite.checkpoints[-1]
+    shape, loaded = read_shape(last), load_checkpoint(last)
+    settings = Settings(rule="gauss_legendre", nodes=7)
+    with Engine(loaded.model, loaded.tokenizer, settings) as engine:
+        word = tiny_suite.study.words[0]
+        asked = [text for text in tiny_suite.study.rendered(word) if text is not None]
+        form = tiny_suite.study.answer_form
+        prompts = [engine.encode(text, word.answer, form) for text in asked[:1]]
+        engine.attribute_many(prompts)  # what a row takes in memory is counted once
+        with FlopCounterMode(display=False) as counter:
+            engine.attribute_many(prompts)
+    reckoned = operations(shape, (7.0, 7.0), tokens=len(prompts[0].ids))
+    # Of which torch also counts what attention does between tokens, and the path's start.
+    assert 0.7 * counter.get_total_flops() < reckoned < counter.get_total_flops()
+
+
+def test_without_a_trial_no_weights_are_read(
+    tiny_suite: TinySuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kntrace.models.load_checkpoint", None)
+    found = estimate(tiny_suite, tried=False, memory=10**6)
+    made = found.trial
+    assert isinstance(made, Reckoning)
+    assert (found.total, found.missing) == (12, 12)
+    assert found.kinds[0].memory == round(1.3 * 4 * made.parameters) + 10**6
+    seconds = 3 * sum(made.operations) / (made.speed * SHARE)
+    assert found.kinds[0].hours == pytest.approx(seconds / 3600)
+    assert found.archive == 3 * 7 * made.layers * made.width * 8
+    means = estimate(tiny_suite, tried=False, settings=Settings(keep="means", activations=False))
+    assert means.archive < found.archive / 2
+
+
+def test_twelve_billion_weights_are_planned_for_where_they_do_not_fit(
+    tiny_suite: TinySuite, tmp_path: Path
+) -> None:
+    """Pythia-12B's shape: only its configuration is there."""
+    folder = Path(tiny_suite.suite.checkpoints[-1].source)
+    for file in folder.iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, tmp_path)
+    config = GPTNeoXConfig(
+        hidden_size=5120, intermediate_size=20480, num_hidden_layers=36, num_attention_heads=40,
+        vocab_size=50688,
+    )  # fmt: skip
+    config.save_pretrained(tmp_path)
+    suite = Suite("large", (Checkpoint("step143000", 143_000, None, str(tmp_path), None),))
+    found = plan(tiny_suite.study, suite, tried=False, threads=1)
+    made = found.trial
+    assert isinstance(made, Reckoning)
+    assert made.parameters == pytest.approx(11.8e9, rel=0.01)
+    assert found.kinds[0].memory == pytest.approx(1.3 * 47.4e9 + 2 * 2**30, rel=0.01)
+    assert (made.layers, made.width) == (36, 20480)
+    assert found.kinds[0].hours > 0
+    said = str(found)
+    assert "36 layers of 20,480 neurons, 11.8 billion weights" in said
+    assert max(map(len, said.splitlines())) <= 80

@@ -52,6 +52,7 @@ __all__ = ["plan"]
     "kntrace plan words.yaml demo/suite",
     "kntrace plan words.yaml demo/suite --workers 2 --shards 8",
     "kntrace plan words.yaml demo/suite --machine card=20",
+    "kntrace plan words.yaml EleutherAI/pythia-12b --steps log:20 --untried",
 )
 def plan(
     context: typer.Context,
@@ -94,6 +95,14 @@ def plan(
             help="Another machine, and how fast its large float32 matrix products are.",
         ),
     ] = None,
+    untried: Annotated[
+        bool,
+        how(
+            "--untried",
+            help="Try no block and read no weights: reckon from the configuration and from the "
+            "speed of matrix products here.",
+        ),
+    ] = False,
     evict: Evict = False,
     allow_bin: AllowBin = False,
     pin: Pin = False,
@@ -121,6 +130,7 @@ def plan(
             workers=workers,
             shards=shards,
             machines=machines,
+            tried=not untried,
             evict=evict,
             allow_bin=allow_bin,
             pin=pin,

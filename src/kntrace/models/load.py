@@ -26,7 +26,14 @@ from kntrace.models.placement import DEVICES, SPREAD, check_spreading, whole_ten
 from kntrace.suite import Checkpoint, fetch, format_in, refuse_format
 from kntrace.suite.cache import snapshot
 
-__all__ = ["DTYPES", "LoadedCheckpoint", "fingerprint", "load_checkpoint", "load_tokenizer"]
+__all__ = [
+    "DTYPES",
+    "LoadedCheckpoint",
+    "explained",
+    "fingerprint",
+    "load_checkpoint",
+    "load_tokenizer",
+]
 
 DTYPES = {
     "float32": torch.float32,
@@ -167,7 +174,7 @@ def load_checkpoint(
             where=where,
             expected="a decoder-only or a masked language model",
         )
-    with _quiet(), bar, _explained(where, checkpoint):
+    with _quiet(), bar, explained(where, checkpoint):
         if checkpoint.gguf:
             options |= unpacking()
         else:
@@ -216,7 +223,7 @@ def _load_words(checkpoint: Checkpoint, here: tuple[str, dict[str, Any]]) -> tup
     bar = quiet_unpacking() if checkpoint.gguf else nullcontext()
     if not checkpoint.gguf:
         check_beside(Path(source), where)
-    with _quiet(), bar, _explained(where, checkpoint):
+    with _quiet(), bar, explained(where, checkpoint):
         if checkpoint.gguf:
             check_described(counted(Path(checkpoint.source)), where)
         config = AutoConfig.from_pretrained(source, **options)
@@ -319,7 +326,7 @@ def _check_complete(report: dict[str, Any], where: str) -> None:
 
 
 @contextmanager
-def _explained(where: str, checkpoint: Checkpoint) -> Iterator[None]:
+def explained(where: str, checkpoint: Checkpoint) -> Iterator[None]:
     """Turn what the libraries raise for bad sources into one line each."""
     place = checkpoint.source
     if checkpoint.revision is not None:

@@ -50,7 +50,8 @@ def home(model: Any) -> torch.device:
     """Return the device on which the model takes its input and gives its output."""
     embedding = model.get_input_embeddings()
     here: torch.device = embedding.weight.device
-    if here.type != "meta":
+    # Where nothing fetches the numbers that are not there, there are none: a shape alone.
+    if here.type != "meta" or not any(hasattr(part, "_hf_hook") for part in model.modules()):
         return here
     device = getattr(getattr(embedding, "_hf_hook", None), "execution_device", None)
     return torch.device("cpu") if device is None else torch.device(device)

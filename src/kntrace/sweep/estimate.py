@@ -1,12 +1,9 @@
-"""What a run would take, from one real trial block: hours, memory, room on the disk."""
+"""What a run would take: hours, memory, room on the disk, from one real block or by reckoning."""
 
 from __future__ import annotations
 
-import resource
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,8 +11,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from kntrace.archive import Run, open_run
-from kntrace.archive.chunks import block_chunks
+from kntrace.archive import open_run
 from kntrace.archive.folder import SCORES
 from kntrace.archive.identity import refuse_changes
 from kntrace.errors import SettingsError
@@ -27,49 +23,14 @@ from kntrace.suite import Preflight, Suite, preflight
 from kntrace.suite.weights import size_in_words
 from kntrace.sweep.admission import Job
 from kntrace.sweep.baselines import given_baseline
-from kntrace.sweep.fetching import Access, agreed_commits, fetching
+from kntrace.sweep.fetching import Access, agreed_commits
 from kntrace.sweep.plan import plan_blocks
 from kntrace.sweep.processes import threads_for
-from kntrace.sweep.scoring import score
+from kntrace.sweep.reckoning import Reckoning, reckon
+from kntrace.sweep.trial import Trial, computing, prompts_of_words, speed_of, try_block
 from kntrace.threads import torch_threads
 
 __all__ = ["Estimate", "Kind", "Trial", "plan"]
-
-# A second block is timed where the first, which also warms up, took no longer than this.
-_WORTH_A_SECOND = 30.0
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What was measured: one checkpoint loaded, one block of it scored and written.
-
-    Attributes
-    ----------
-    checkpoint, word, prompts
-        Which block, and how many prompts it has.
-    device, threads
-        On what.
-    loading, scoring
-        Seconds for the checkpoint and for the block; the second of two where the first took
-        under half a minute.
-    archive
-        Bytes of the block on the disk.
-    memory
-        Most bytes that the process held, of the device's own memory if it has one.
-    speed
-        Float32 operations a second of a large matrix product on this device, right after.
-    """
-
-    checkpoint: str
-    word: str
-    prompts: int
-    device: str
-    threads: int
-    loading: float
-    scoring: float
-    archive: int
-    memory: int
-    speed: float
 
 
 @dataclass(frozen=True)
@@ -112,7 +73,7 @@ class Estimate(Shown):
     download
         Bytes to fetch from the hub.
     trial
-        What was measured.
+        What was measured; or reckoned, where no block was tried.
     kinds
         The run on this machine and on others.
     """
@@ -124,7 +85,7 @@ class Estimate(Shown):
     missing: int
     archive: int
     download: int
-    trial: Trial
+    trial: Trial | Reckoning
     kinds: tuple[Kind, ...] = field(default_factory=tuple)
 
     def to_dict(self) -> dict[str, Any]:
@@ -147,10 +108,7 @@ class Estimate(Shown):
             + (f"; {self.missing} still to do" if self.missing != self.total else ""),
             f"archive: {size_in_words(self.archive)}; "
             f"to download: {size_in_words(self.download) if self.download else 'nothing'}",
-            f"measured: {trial.checkpoint} · {trial.word}, {trial.prompts} prompts, on "
-            f"{trial.device} with {trial.threads} threads:",
-            f"  loading {trial.loading:.1f} s, block {trial.scoring:.2f} s, "
-            f"{size_in_words(trial.archive)} on the disk",
+            *(_tried(trial) if isinstance(trial, Trial) else _reckoned(trial)),
             "",
         ]
         width = max(len(kind.name) for kind in self.kinds)
@@ -176,13 +134,14 @@ def plan(
     workers: int = 1,
     shards: int = 1,
     machines: Mapping[str, float] | None = None,
+    tried: bool = True,
     evict: bool = False,
     allow_bin: bool = False,
     pin: bool = False,
     progress: Progress = silent,
     tell: Callable[[str], None] | None = None,
 ) -> Estimate:
-    """Say what `kntrace.run` with these arguments would take, from one real trial block.
+    """Say what `kntrace.run` with these arguments would take, from one real block if it is tried.
 
     The last checkpoint is loaded, since its paths take the most nodes, and one of its blocks
     scored and written to a temporary folder; nothing is written into `out`. Hours grow with
@@ -198,6 +157,10 @@ def plan(
         Machines like this one that compute at the same time.
     machines
         Others, by name, with the speed of their large float32 matrix products in TFLOP/s.
+    tried
+        Whether a block is tried. If not, no weights are read: memory and room are reckoned
+        from the last checkpoint's configuration, and hours from the operations that it takes
+        and the speed of a large matrix product here (`Reckoning`).
     progress
         Told of the trial, in the stage `trial`.
 
@@ -220,6 +183,7 @@ def plan(
     # The trial writes into a folder of its own.
     one = replace(suite, checkpoints=suite.checkpoints[-1:])
     access = Access(evict, allow_bin, pin, tell or (lambda _: None))
+    trial: Trial | Reckoning
     with tempfile.TemporaryDirectory(prefix="kntrace-plan-") as home, ExitStack() as stack:
         job = Job(
             Path(home) / "run", study, one, wanted, vector, allow_bin=allow_bin, memory=memory
@@ -227,27 +191,52 @@ def plan(
         job.path.mkdir()
         ahead = _ahead(job.path, suite, list(left.blocks), access)
         stack.enter_context(torch_threads(threads_for(workers, threads)))
-        trial = _try(job, device, access, progress)
-    prompts = _prompts(study)
-    blocks = sum(prompts[word] for chosen in left.blocks.values() for word in chosen)
+        trial = try_block(job, device, access, progress) if tried else _reckon(job, device)
+    prompts = prompts_of_words(study)
+    loading, words_take, words_hold = _each_word(trial, prompts)
     loads = sum(1 for chosen in left.blocks.values() if chosen)
-    seconds = loads * trial.loading + blocks * trial.scoring / trial.prompts
+    seconds = loads * loading + sum(
+        words_take[word] for chosen in left.blocks.values() for word in chosen
+    )
     return Estimate(
         len(suite),
         words,
         sum(prompts),
         left.total,
         left.total - left.done,
-        round(len(suite) * sum(prompts) * trial.archive / trial.prompts),
+        round(len(suite) * sum(words_hold)),
         ahead.bytes,
         trial,
         _kinds(seconds / 3600, trial, workers, shards, machines or {}),
     )
 
 
-def _prompts(study: Study) -> list[int]:
-    """How many prompts each word has."""
-    return [sum(text is not None for text in study.rendered(word)) for word in study.words]
+def _each_word(
+    trial: Trial | Reckoning, prompts: Sequence[int]
+) -> tuple[float, Sequence[float], Sequence[float]]:
+    """Seconds of loading a checkpoint, and each word's seconds and bytes at one."""
+    if isinstance(trial, Reckoning):
+        return 0.0, trial.seconds, trial.archive
+    return (
+        trial.loading,
+        [trial.scoring * count / trial.prompts for count in prompts],
+        [trial.archive * count / trial.prompts for count in prompts],
+    )
+
+
+def _reckon(job: Job, device: str) -> Reckoning:
+    import torch
+
+    here = computing(device)
+    return reckon(
+        job.study,
+        job.suite.checkpoints[0],
+        job.settings,
+        device=here,
+        memory=job.memory,
+        threads=torch.get_num_threads(),
+        speed=speed_of(here),
+    )
 
 
 def _ahead(path: Path, suite: Suite, places: list[int], access: Access) -> Preflight:
@@ -261,91 +250,8 @@ def _ahead(path: Path, suite: Suite, places: list[int], access: Access) -> Prefl
     )
 
 
-class _Clock:
-    """A `Told` that takes the times of a trial."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._began = 0.0
-        self.run: Run | None = None
-        self.threads, self.loading, self.scoring = 0, 0.0, 0.0
-
-    def words(self, first: int, second: int) -> Iterator[int]:
-        """One word, and another if that takes no longer than it is worth."""
-        yield first
-        if second != first and self.scoring < _WORTH_A_SECOND:
-            yield second
-
-    def at(self, says: str) -> None:
-        self._progress("trial", 0, 1, says)
-        self._began = time.monotonic()
-
-    def ready(self, run: Run, threads: int, seconds: float) -> None:
-        self.run, self.threads, self.loading = run, threads, seconds
-
-    def done(self, says: str) -> None:
-        self.scoring = time.monotonic() - self._began
-        self.says = says
-
-
-def _try(job: Job, device: str, access: Access, progress: Progress) -> Trial:
-    counts = _prompts(job.study)
-    # Of the most prompts, so that the memory is enough for the others; ones of them are alike.
-    most = sorted(range(len(counts)), key=lambda word: -counts[word])[:2]
-    clock, (checkpoint,) = _Clock(progress), job.suite.checkpoints
-    with fetching(job.path, [checkpoint], [0], None, access) as fetched:
-        here = fetched.turn(checkpoint, clock.at)
-        run = score(
-            replace(job, commits=fetched.commits),
-            0,
-            here,
-            clock.words(most[0], most[-1]),
-            device,
-            clock,
-            who="trial",
-        )
-    word = next(word for word in reversed(most) if run.intact(0, [word]))
-    chunks = block_chunks(run.path / SCORES, 0, word, run.block_variables)
-    progress("trial", 1, 1)
-    return Trial(
-        checkpoint.label,
-        job.study.words[word].text,
-        counts[word],
-        device,
-        clock.threads,
-        clock.loading,
-        clock.scoring,
-        sum(file.stat().st_size for file in chunks),
-        _memory(device),
-        _speed(device),
-    )
-
-
-def _memory(device: str) -> int:
-    import torch
-
-    if device.startswith("cuda"):
-        return int(torch.cuda.max_memory_reserved(device))
-    # macOS counts bytes, Linux kilobytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _speed(device: str, size: int = 1024, least: float = 0.3) -> float:
-    """Operations a second of products of two float32 matrices, the best of a few."""
-    import torch
-
-    one = torch.rand(size, size, device=device)
-    best, began = float("inf"), time.monotonic()
-    while time.monotonic() - began < least:
-        start = time.monotonic()
-        (one @ one).sum().item()
-        best = min(best, time.monotonic() - start)
-    return 2 * size**3 / best
-
-
 def _kinds(
-    hours: float, trial: Trial, workers: int, shards: int, machines: Mapping[str, float]
+    hours: float, trial: Trial | Reckoning, workers: int, shards: int, machines: Mapping[str, float]
 ) -> tuple[Kind, ...]:
     """The run on this machine, on more of it, and on others."""
     kinds = [
@@ -354,7 +260,9 @@ def _kinds(
             1,
             hours,
             trial.memory,
-            "the trial, as often as there are checkpoints and prompts",
+            "the trial, as often as there are checkpoints and prompts"
+            if isinstance(trial, Trial)
+            else f"reckoned, at {trial.share:.0%} of that speed, without loading",
         )
     ]
     if workers > 1:
@@ -389,6 +297,31 @@ def _kinds(
             )
         )
     return tuple(kinds)
+
+
+def _tried(trial: Trial) -> Iterator[str]:
+    yield (
+        f"measured: {trial.checkpoint} · {trial.word}, {trial.prompts} prompts, on "
+        f"{trial.device} with {trial.threads} threads:"
+    )
+    yield (
+        f"  loading {trial.loading:.1f} s, block {trial.scoring:.2f} s, "
+        f"{size_in_words(trial.archive)} on the disk"
+    )
+
+
+def _reckoned(shape: Reckoning) -> Iterator[str]:
+    first, other = shape.nodes
+    yield (
+        f"reckoned from {shape.checkpoint}: {shape.layers} layers of {shape.width:,} neurons, "
+        f"{shape.parameters / 1e9:.3g} billion weights"
+    )
+    yield f"  {size_in_words(shape.weights)} to load for each checkpoint, which no hours count"
+    yield f"  nodes taken: {first:.3g} in the first layer, {other:.2g} in each other"
+    yield (
+        f"  measured: matrix products at {shape.speed / 1e12:.2g} TFLOP/s, on {shape.device} "
+        f"with {shape.threads} threads"
+    )
 
 
 def _in_hours(hours: float) -> str:
