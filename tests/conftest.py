@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 
 # Models here are tiny and tests run side by side: one thread each, set before torch is loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Jobs in the background of a shell ignore Ctrl-C, and so would the commands that tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # No test asks the real hub: what would is answered at once that nobody is there.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 
