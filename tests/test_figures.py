@@ -125,7 +125,10 @@ CASES: dict[str, Any] = {
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=[pytest.mark.slow] * case.startswith("many")) for case in CASES],
+)
 def test_all_text_is_whole_and_apart_and_large_enough(case: str) -> None:
     found = CASES[case]()
     for name, figure in FIGURES.items():

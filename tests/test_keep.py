@@ -128,6 +128,12 @@ def test_views_of_means_are_those_of_every_prompt(pair: tuple[Run, Run]) -> None
     for name, found in made.items():
         for table, rows in found.tables.items():
             expected = whole[name].tables[table]
+            # What leaving prompts out one by one would change of sets cannot be told from means.
+            unknown = [column for column in rows if str(column).startswith("prompts_")]
+            if name == "turnover" and unknown:
+                assert rows[unknown].isna().all(axis=None)
+                assert not expected[unknown].isna().all(axis=None)
+                rows, expected = (kind.drop(columns=unknown) for kind in (rows, expected))
             assert rows.equals(expected) or np.allclose(
                 rows.select_dtypes("number"), expected.select_dtypes("number"), equal_nan=True
             )

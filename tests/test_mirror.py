@@ -164,6 +164,7 @@ def test_what_went_wrong_first_is_heard(store, monkeypatch):
         pass
 
 
+@pytest.mark.slow
 def test_runs_at_urls_are_compared(tiny_suite, store):
     places = [f"memory://bucket/runs/{name}" for name in ("one", "two")]
     for seed, place in enumerate(places):

@@ -224,7 +224,10 @@ BOMBS: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", BOMBS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[pytest.mark.slow] * (kind == "entries")) for kind in BOMBS],
+)
 def test_junk_and_bombs_are_refused_quickly(tmp_path: Path, kind: str) -> None:
     text, part = BOMBS[kind]
     path = write(tmp_path, text, "study.json" if "JSON" in kind else "study.yaml")

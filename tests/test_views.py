@@ -85,6 +85,7 @@ def test_every_view_is_kept_drawn_and_described(name: str, run: Run, tmp_path: P
     assert file.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", VIEWS)
 def test_every_view_can_be_read_at_every_size(name: str) -> None:

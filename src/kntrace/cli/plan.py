@@ -50,8 +50,7 @@ __all__ = ["plan"]
 
 @examples(
     "kntrace plan words.yaml demo/suite",
-    "kntrace plan words.yaml demo/suite --workers 2 --shards 8",
-    "kntrace plan words.yaml demo/suite --machine card=20",
+    "kntrace plan words.yaml demo/suite --workers 2 --shards 8 --machine card=20",
     "kntrace plan words.yaml EleutherAI/pythia-12b --steps log:20 --untried",
 )
 def plan(

@@ -44,8 +44,7 @@ _ABOUT_WEIGHTS = ("steps", "suite", "device", "threads")
 @examples(
     "kntrace view demo/run",
     "kntrace view demo/run read_out --steps log:6",
-    "kntrace view demo/run turnover --set pivot=0 --no-figures --json",
-    "kntrace view demo/run acquisition --size slide --formats png,svg",
+    "kntrace view demo/run turnover --set pivot=0 --size slide --formats png,svg",
 )
 def view(
     context: typer.Context,

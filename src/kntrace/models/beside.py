@@ -114,6 +114,8 @@ def check_size(kind: Any, config: Any, weights: Path, where: str) -> None:
         there, or cannot be built.
     """
     form, files, _ = weight_files(weights) if weights.is_dir() else ("gguf", [weights], ())
+    if not files:
+        return  # nothing will be made; that they are not there is said by who looks for them
     there = sum(file.stat().st_size for file in files if file.is_file())
     with torch.device("meta"):
         model = kind.from_config(config, dtype=torch.float32)
