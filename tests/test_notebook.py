@@ -66,7 +66,7 @@ def results(tiny_suite, tmp_path_factory):
     found = analyse(run, permutations=19)
     view = compute_views(run, find_views(["acquisition"]), formats=())["acquisition"]
     effects = kntrace.ablate(run, doses=[2], methods=["zero"], partners=1, draws=1, singles=3)
-    trial = Trial("step0", EVIL, 1, "cpu", 1, 1.0, 2.0, 3, 4, 5.0)
+    trial = Trial("step0", EVIL, 1, 1, "cpu", 1, 1.0, 2.0, 3, 4, 5.0)
     kinds = (Kind(EVIL, 1, 2.5, 10**9, "measured"),)
     finding = Finding("repeated", "error", ("step0",), f"the weights of {EVIL}")
     return {

@@ -235,6 +235,15 @@ def test_stretching_both_sets_keeps_their_best_matching(monkeypatch: pytest.Monk
     assert assignment._contention(given[0]) < 0.6
 
 
+def test_costs_far_from_zero_are_known_as_well() -> None:
+    rng = np.random.default_rng(8)
+    first, second = 1e6 + rng.standard_normal((2, 60, 5))
+    found = earth_movers_distance(first, second)
+    cost = cdist(first, second, "sqeuclidean")
+    assert found == pytest.approx(cost[linear_sum_assignment(cost)].mean(), rel=1e-12)
+    np.testing.assert_allclose(assignment._costs(first, second, "sqeuclidean"), cost, rtol=1e-12)
+
+
 def test_a_solver_that_gives_up_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "_PIVOTS", 1)
     rng = np.random.default_rng(0)

@@ -26,7 +26,7 @@ from kntrace.sweep.baselines import given_baseline
 from kntrace.sweep.fetching import Access, agreed_commits
 from kntrace.sweep.plan import plan_blocks
 from kntrace.sweep.processes import threads_for
-from kntrace.sweep.reckoning import Reckoning, reckon
+from kntrace.sweep.reckoning import Reckoning, kept_of_words, reckon
 from kntrace.sweep.trial import Trial, computing, prompts_of_words, speed_of, try_block
 from kntrace.threads import torch_threads
 
@@ -193,7 +193,8 @@ def plan(
         stack.enter_context(torch_threads(threads_for(workers, threads)))
         trial = try_block(job, device, access, progress) if tried else _reckon(job, device)
     prompts = prompts_of_words(study)
-    loading, words_take, words_hold = _each_word(trial, prompts)
+    kept = kept_of_words(study, wanted)
+    loading, words_take, words_hold = _each_word(trial, prompts, kept)
     loads = sum(1 for chosen in left.blocks.values() if chosen)
     seconds = loads * loading + sum(
         words_take[word] for chosen in left.blocks.values() for word in chosen
@@ -212,7 +213,7 @@ def plan(
 
 
 def _each_word(
-    trial: Trial | Reckoning, prompts: Sequence[int]
+    trial: Trial | Reckoning, prompts: Sequence[int], kept: Sequence[int]
 ) -> tuple[float, Sequence[float], Sequence[float]]:
     """Seconds of loading a checkpoint, and each word's seconds and bytes at one."""
     if isinstance(trial, Reckoning):
@@ -220,7 +221,7 @@ def _each_word(
     return (
         trial.loading,
         [trial.scoring * count / trial.prompts for count in prompts],
-        [trial.archive * count / trial.prompts for count in prompts],
+        [trial.archive * count / trial.kept for count in kept],
     )
 
 

@@ -11,7 +11,7 @@ from kntrace.settings import Settings
 from kntrace.study import Study, Word
 from kntrace.suite import Checkpoint
 
-__all__ = ["SHARE", "Reckoning", "operations", "reckon"]
+__all__ = ["SHARE", "Reckoning", "kept_of_words", "operations", "reckon"]
 
 # What `adaptive` took of SmolLM2-135M at a tolerance of 1e-3 (docs/validation.md).
 _ADAPTIVE = (103.0, 6.3)
@@ -94,6 +94,7 @@ def reckon(
     nodes = _ADAPTIVE if settings.rule == "adaptive" else (fixed, fixed)
     # Formats coarser than float32 are loaded as float32 and rounded then.
     weights = shape.parameters * (8 if settings.dtype == "float64" else 4)
+    each = shape.layers * shape.width * 4 * (2 if settings.activations else 1)
     budget = usual_budget(torch.device(device)) if memory is None else memory
     return Reckoning(
         checkpoint.label,
@@ -104,7 +105,7 @@ def reckon(
         shape.parameters,
         nodes,
         tuple(_of_word(study, word, shape, settings, nodes) for word in study.words),
-        _stored(study, shape, settings),
+        tuple(count * each for count in kept_of_words(study, settings)),
         weights,
         round(weights * (1 + _BESIDE)) + budget,
         speed,
@@ -153,13 +154,12 @@ def _of_word(
     return spent
 
 
-def _stored(study: Study, shape: Shape, settings: Settings) -> tuple[int, ...]:
-    """Bytes of the scores, and of the activations if there are any, of each word's block."""
+def kept_of_words(study: Study, settings: Settings) -> tuple[int, ...]:
+    """How many arrays of scores a run keeps of each word at a checkpoint."""
     wordings = [wording for wording, _ in study.slots]
-    each = shape.layers * shape.width * 4 * (2 if settings.activations else 1)
-    sizes = []
+    counts = []
     for word in study.words:
         asked = zip(wordings, study.rendered(word), strict=True)
         kept = [wording for wording, prompt in asked if prompt is not None]
-        sizes.append(each * len(set(kept) if settings.keep == "means" else kept))
-    return tuple(sizes)
+        counts.append(len(set(kept) if settings.keep == "means" else kept))
+    return tuple(counts)

@@ -16,6 +16,7 @@ from kntrace.progress import Progress
 from kntrace.study import Study
 from kntrace.sweep.admission import Job
 from kntrace.sweep.fetching import Access, fetching
+from kntrace.sweep.reckoning import kept_of_words
 from kntrace.sweep.scoring import score
 
 __all__ = ["Trial", "computing", "prompts_of_words", "speed_of", "try_block"]
@@ -30,8 +31,8 @@ class Trial:
 
     Attributes
     ----------
-    checkpoint, word, prompts
-        Which block, and how many prompts it has.
+    checkpoint, word, prompts, kept
+        Which block, how many prompts it has, and of how many (or means of them) it keeps scores.
     device, threads
         On what.
     loading, scoring
@@ -48,6 +49,7 @@ class Trial:
     checkpoint: str
     word: str
     prompts: int
+    kept: int
     device: str
     threads: int
     loading: float
@@ -113,6 +115,7 @@ def try_block(job: Job, device: str, access: Access, progress: Progress) -> Tria
         checkpoint.label,
         job.study.words[word].text,
         counts[word],
+        kept_of_words(job.study, job.settings)[word],
         device,
         clock.threads,
         clock.loading,
