@@ -19,6 +19,8 @@ import re
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -96,11 +98,15 @@ class HubServer:
         Entries in a page of a listing.
     delay
         Seconds that every answer takes, as over a real network.
+
+    `most_at_once` is the most requests that were open together.
     """
 
     def __init__(self, *, page: int = 1000, delay: float = 0.0) -> None:
         self.repositories: dict[str, Repository] = {}
         self.page, self.delay = page, delay
+        self.most_at_once = 0
+        self._at_once, self._counting = 0, threading.Lock()
         self.requests: list[tuple[str, str]] = []
         self.ranges: list[str] = []
         self.secrets_to_cdn: list[str] = []
@@ -123,6 +129,18 @@ class HubServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @contextmanager
+    def _open(self) -> Iterator[None]:
+        """Count a request while it is answered."""
+        with self._counting:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._at_once -= 1
 
     def __enter__(self) -> HubServer:
         self._thread.start()
@@ -203,6 +221,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._handle()
 
     def _handle(self) -> None:
+        with self.server_hub._open():
+            self._answer()
+
+    def _answer(self) -> None:
         hub = self.server_hub
         hub.requests.append((self.command, self.path))
         if hub.delay:

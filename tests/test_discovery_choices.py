@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import random
-import time
 from pathlib import Path
 from typing import Any
 
@@ -150,19 +149,15 @@ def test_no_step_of_that_kind(hub: HubServer, tmp_path: Path) -> None:
     assert "no checkpoint's step is known, which log:2 needs" in refusal("a/named", steps="log:2")
 
 
-def test_154_checkpoints_take_no_time(pythia: str, hub: HubServer) -> None:
+def test_154_checkpoints_are_asked_for_at_once(pythia: str, hub: HubServer) -> None:
     load_suite(pythia)
-    start = time.perf_counter()
     found = find_suite(pythia, steps="log:40")
     find_weights(found.checkpoints, found.commits, ask=False)
-    assert time.perf_counter() - start < 0.5
     assert hub.count("/api/models") == 4
     hub.requests.clear()
     hub.delay = 0.05
-    start = time.perf_counter()
     found = find_suite(pythia)
     weights = find_weights(found.checkpoints, found.commits, ask=True)
-    # One after the other they would take 7.8 seconds.
-    assert time.perf_counter() - start < 4
     assert hub.count("/api/models") == 156
+    assert hub.most_at_once > 4
     assert {(w.format, w.cached) for w in weights.values()} == {("safetensors", False)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +94,8 @@ def test_the_command_refuses_in_one_line(
     assert ("step_5" in printed) == (arguments == ["../clash"])  # listed, and then refused
 
 
-def test_the_command_offline_is_done_at_once(hub: HubServer, tmp_path: Path) -> None:
-    start = time.perf_counter()
+def test_the_command_offline_asks_nothing(hub: HubServer, tmp_path: Path) -> None:
     code, _, said = kntrace(hub, tmp_path / "home", "suite", "a/b", HF_HUB_OFFLINE="1")
-    assert time.perf_counter() - start < 10  # a process with its imports; no waiting
     assert code == 2
     assert "HF_HUB_OFFLINE is set" in said
     assert hub.requests == []
