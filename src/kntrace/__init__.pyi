@@ -2,6 +2,7 @@ from .archive import mirrored as mirrored
 from .archive import open_run as open_run
 from .attribution import attribute as attribute
 from .causal import ablate as ablate
+from .compacting import compact as compact
 from .comparison import compare as compare
 from .contrasts import contrast as contrast
 from .distance import pairwise_distances as pairwise_distances

@@ -17,7 +17,7 @@ import xarray as xr
 
 from kntrace.errors import AnalysisError
 from kntrace.progress import Progress, silent
-from kntrace.wording import Averaging, Wording, read_wording
+from kntrace.wording import Averaging, Wording, largest, read_wording
 
 __all__ = ["checkpoint_position", "formation_processes", "knowledge_neurons", "prompt_mean"]
 
@@ -111,10 +111,13 @@ def knowledge_neurons(
     chosen = np.empty((len(view.words), k), dtype=np.int64)
     values = np.empty(chosen.shape)
     for word in range(len(view.words)):
-        flat = _deciding(view, place, word, k)
-        # Stable, and layers come first in `flat`: so ties fall by layer, then by neuron.
-        chosen[word] = np.argsort(-flat, kind="stable")[:k]
-        values[word] = flat[chosen[word]]
+        # Layers come first: so ties fall by layer, then by neuron.
+        if averaging == "every_prompt":
+            chosen[word], values[word] = view.strongest(place, word, k)
+        else:
+            flat = _deciding(view, place, word, k)
+            chosen[word] = largest(flat, k)
+            values[word] = flat[chosen[word]]
     dims = ("word", "rank")
     return xr.Dataset(
         {
@@ -189,10 +192,10 @@ def formation_processes(
     for checkpoint, label in enumerate(view.checkpoints):
         progress(_STAGE, checkpoint, len(view.checkpoints), label)
         for row, word in enumerate(words):
-            mean = view.mean(checkpoint, places[word])
+            mean = view.known(checkpoint, places[word])
             some = held[row]
             found = mean[cells[0][row, some], cells[1][row, some]]
-            _refuse_dropped(found, layer[row, some], neuron[row, some], word, label)
+            _refuse_dropped(view, found, layer[row, some], neuron[row, some], word, label)
             values[row, some, checkpoint] = found
     progress(_STAGE, len(view.checkpoints), len(view.checkpoints))
     return xr.DataArray(
@@ -234,6 +237,7 @@ def _deciding(view: Wording, place: int, word: int, k: int) -> npt.NDArray[np.fl
 
 
 def _refuse_dropped(
+    view: Wording,
     values: npt.NDArray[np.float64],
     layer: npt.NDArray[np.int64],
     neuron: npt.NDArray[np.int64],
@@ -241,6 +245,14 @@ def _refuse_dropped(
     label: str,
 ) -> None:
     for rank in np.flatnonzero(np.isnan(values)):
+        if view.top is not None:
+            raise AnalysisError(
+                f"neuron {neuron[rank]} of layer {layer[rank]} was not kept: it is not among the "
+                f"{view.top:,} strongest at any checkpoint",
+                where=f"word {word!r}",
+                expected="neurons that were kept of the word",
+                fix="Ask the run that this one was made from.",
+            )
         raise AnalysisError(
             f"neuron {neuron[rank]} of layer {layer[rank]} has no score: it lies at or below -10 "
             "times the largest score in more than half of the prompts",

@@ -29,9 +29,10 @@ _FORMS = "top:K, threshold:T:MIN[:FLOOR] or rare:T:MIN:K[:FLOOR]"
 _MOST, _ONE_IN = 1000, 40
 
 
-def default_k(neurons: int) -> int:
-    """Knowledge neurons per word where nobody says how many, of a model with so many neurons."""
-    return max(1, min(_MOST, neurons // _ONE_IN))
+def default_k(scores: xr.Dataset) -> int:
+    """Knowledge neurons per word where nobody says how many; no more than the run can tell."""
+    usual = max(1, min(_MOST, scores.sizes["layer"] * scores.sizes["neuron"] // _ONE_IN))
+    return min(usual, read_wording(scores).top or usual)
 
 
 class Selection(Protocol):

@@ -11,7 +11,14 @@ import json
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from kntrace.documents import parse_document, shown, write_yaml
 from kntrace.errors import SettingsError
@@ -65,6 +72,9 @@ class Settings(BaseModel):
         What is kept of scores and activations: those of every prompt (`prompts`), or of each
         wording only their mean over a word's prompts (`means`), taken in float64 and kept in
         float32. What one prompt gave is lost then.
+    top
+        Of a run that `kntrace.compact` made: it has kept of every word only the neurons that
+        are among so many strongest at any checkpoint, in any wording. None: all neurons.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,12 +91,20 @@ class Settings(BaseModel):
     activations: bool = True
     keepbits: int | None = Field(default=None, ge=1, le=22)
     keep: Literal["prompts", "means"] = "prompts"
+    top: int | None = Field(default=None, ge=1)
 
     @field_validator("rule", "site", "objective", mode="before")
     @classmethod
     def _underscored(cls, name: Any) -> Any:
         """On a command line hyphens come to hand more easily."""
         return name.replace("-", "_") if isinstance(name, str) else name
+
+    @field_validator("top")
+    @classmethod
+    def _of_means(cls, top: int | None, info: ValidationInfo) -> int | None:
+        if top is not None and info.data.get("keep") != "means":
+            raise ValueError("a run that keeps some neurons keeps means over prompts")
+        return top
 
     @classmethod
     def of(cls, **values: Any) -> Settings:
@@ -109,9 +127,9 @@ class Settings(BaseModel):
     def digest(self) -> str:
         """SHA-256 (hex) of the settings' values, whatever order they were written in."""
         values = self.model_dump(mode="json")
-        # Runs made before there was a limit had none, kept all bits of the scores of every
-        # prompt, and kept no activations.
-        for name in ("longest_prompt", "keepbits"):
+        # Runs made before there was a limit had none, kept all bits of the scores of all neurons
+        # and every prompt, and kept no activations.
+        for name in ("longest_prompt", "keepbits", "top"):
             if values[name] is None:
                 del values[name]
         if not values["activations"]:

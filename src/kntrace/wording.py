@@ -18,7 +18,15 @@ import xarray as xr
 
 from kntrace.errors import AnalysisError
 
-__all__ = ["AVERAGINGS", "Averaging", "Wording", "read_wording", "wordings_of"]
+__all__ = [
+    "AVERAGINGS",
+    "Averaging",
+    "Wording",
+    "largest",
+    "read_wording",
+    "scores_of",
+    "wordings_of",
+]
 
 _Floats = npt.NDArray[np.float64]
 
@@ -52,7 +60,8 @@ AVERAGINGS: dict[Averaging, Callable[[npt.NDArray[np.float32]], _Floats]] = {
 
 _NEEDED = ("probability", "rank")
 _DIMS = ("checkpoint", "word", "prompt", "layer", "neuron")
-_MEAN = "mean_score"
+_SCORES = ("score", "mean_score", "kept_score")
+"""What runs have of scores: those of every prompt, or means, or means of some neurons."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,8 @@ class Wording:
         Name of the wording.
     scores
         The run's scores, as `Run.scores` gives them, restricted to this wording's prompts.
-        Where a run has kept only means over prompts, `mean_score` is this wording's.
+        Where a run has kept only means over prompts, `mean_score` is this wording's; so are
+        `kept_score` and what lies beside it where it has kept only some neurons.
     asked
         (word, prompt) truth values: which prompts a word has.
     averaging
@@ -92,10 +102,33 @@ class Wording:
         """Whether there are the scores of every prompt, and not only their means."""
         return "score" in self.scores
 
+    @property
+    def top(self) -> int | None:
+        """Of a word only neurons among so many strongest are known; None: all of them are."""
+        if "kept_score" not in self.scores:
+            return None
+        return int(self.scores["kept_score"].attrs["top"])
+
     @cached_property
     def _score(self) -> xr.Variable:
         # Without coordinates, which take longer to cut out than the numbers do.
-        return self.scores["score" if self.every_prompt else _MEAN].variable
+        return self.scores[scores_of(self.scores)].variable
+
+    @cached_property
+    def _neurons(self) -> tuple[npt.NDArray[np.int64], ...]:
+        """Of every word, which neurons are known, counted through all layers."""
+        most = self.scores.sizes["layer"] * self.scores.sizes["neuron"]
+        rows = self.scores["kept_neuron"].transpose("word", "kept").values.astype(np.int64)
+        found = tuple(row[row >= 0] for row in rows)
+        for word, some in zip(self.words, found, strict=True):
+            if len(some) < int(self.top or 0) or (np.diff(some) <= 0).any() or some[-1] >= most:
+                raise AnalysisError(
+                    "the list of the neurons that were kept is none",
+                    where=f"word {word!r}",
+                    expected=f"at least {self.top} different ones of {most:,}, in order",
+                    fix="Compact the run that this one was made from again.",
+                )
+        return found
 
     def mean(self, checkpoint: int, word: int) -> npt.NDArray[np.float64]:
         """Mean score over the word's prompts, (layer, neuron), at one checkpoint.
@@ -106,16 +139,80 @@ class Wording:
         Raises
         ------
         AnalysisError
-            If a score is not a finite number, as where the run is not finished.
+            If a score is not a finite number, as where the run is not finished, or if the run
+            has kept only some neurons.
         """
+        if self.top is not None:
+            raise AnalysisError(
+                "this needs the scores of all neurons, and the run has kept of every word only "
+                f"those among its {self.top:,} strongest",
+                expected="a run that `kntrace compact` did not make",
+                fix="Ask the run that it was made from.",
+            )
+        return self.known(checkpoint, word)
+
+    def known(self, checkpoint: int, word: int) -> npt.NDArray[np.float64]:
+        """The same, NaN for a neuron that the run has not kept, where it has not kept all."""
         block = self._score.isel(checkpoint=checkpoint, word=word)
         if self.every_prompt:
             values = block.transpose("prompt", "layer", "neuron").values[self.asked[word]]
-        else:
+        elif self.top is None:
             values = block.transpose("layer", "neuron").values
+        else:
+            neurons = self._neurons[word]
+            values = block.values[: len(neurons)]
         if not np.isfinite(values).all():
             raise self._unfinished(checkpoint, word, "scores")
-        return AVERAGINGS[self.averaging](values) if self.every_prompt else values.astype(float)
+        if self.every_prompt:
+            return AVERAGINGS[self.averaging](values)
+        if self.top is None:
+            return np.asarray(values, dtype=np.float64)
+        whole = np.full((self.scores.sizes["layer"], self.scores.sizes["neuron"]), np.nan)
+        whole.ravel()[neurons] = values
+        return whole
+
+    def strongest(
+        self, checkpoint: int, word: int, k: int
+    ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+        """The neurons with the k largest means, and these, the largest first.
+
+        Neurons are counted through all layers; among equals the lower comes first.
+
+        Raises
+        ------
+        AnalysisError
+            As `mean`, but where the run has kept only some neurons only if k is more than it
+            can tell.
+        """
+        if self.top is not None and k > self.top:
+            raise AnalysisError(
+                f"{k:,} strongest neurons a word, and the run has kept those among the "
+                f"{self.top:,} strongest",
+                expected=f"{self.top:,} at most",
+                fix="Take fewer, or ask the run that it was made from.",
+            )
+        flat = self.known(checkpoint, word).ravel()
+        places = largest(np.where(np.isnan(flat), -np.inf, flat), k)
+        return places, flat[places]
+
+    def distances(self, name: str) -> npt.NDArray[np.float64]:
+        """A distance over all neurons, which a run that has kept only some has kept as well.
+
+        Raises
+        ------
+        AnalysisError
+            If it was not kept, or if these are not all words and checkpoints of the run.
+        """
+        array = self.scores[name].transpose("word", "other_word") if name in self.scores else None
+        shape = (len(self.words), len(self.words), len(self.checkpoints))
+        if array is None or (*array.shape, array.attrs["checkpoints"]) != shape:
+            raise AnalysisError(
+                f"the distance {name!r} of these words and checkpoints needs all neurons, and the "
+                "run has kept some",
+                expected="`identity` or `cosine`, of all words and all checkpoints together",
+                fix="Ask the run that it was made from.",
+            )
+        return np.asarray(array.values, dtype=np.float64)
 
     def probability(self) -> xr.DataArray:
         """Mean probability of the answer over each word's prompts, (checkpoint, word).
@@ -147,6 +244,19 @@ class Wording:
             fix="Finish it with `kntrace run`; if it is finished, the checkpoint's weights give "
             "no numbers and it must be left out of the suite.",
         )
+
+
+def largest(flat: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.intp]:
+    """Places of the k largest numbers, the largest first, and among equals the lower place."""
+    least = np.partition(flat, -k)[-k]
+    above = np.flatnonzero(flat > least)
+    places = np.concatenate([above, np.flatnonzero(flat == least)[: k - above.size]])
+    return places[np.lexsort((places, -flat[places]))]
+
+
+def scores_of(scores: xr.Dataset) -> str:
+    """Name of the scores that a run has: of every prompt, means, or means of some neurons."""
+    return next((name for name in _SCORES if name in scores.data_vars), _SCORES[0])
 
 
 def wordings_of(scores: xr.Dataset) -> tuple[str, ...]:
@@ -182,8 +292,8 @@ def read_wording(
     """
     if averaging not in AVERAGINGS:
         raise AnalysisError.unknown("averaging", averaging, AVERAGINGS)
-    means = "score" not in scores.data_vars and _MEAN in scores.data_vars
-    needed = (_MEAN if means else "score", *_NEEDED)
+    means = scores_of(scores) != "score"
+    needed = (scores_of(scores), *_NEEDED)
     absent = [name for name in needed if name not in scores.data_vars]
     absent += [name for name in (*_DIMS, "wording") if name not in scores.coords]
     if absent:

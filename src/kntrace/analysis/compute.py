@@ -28,7 +28,7 @@ from kntrace.overlap import neuron_overlap, overlap_by_layer
 from kntrace.progress import Progress, silent
 from kntrace.selection import Selection, TopK, default_k, read_selection
 from kntrace.verdict import Verdict, VerdictRule, combine
-from kntrace.wording import Averaging, read_wording, wordings_of
+from kntrace.wording import Averaging, read_wording, scores_of, wordings_of
 
 __all__ = ["DEFAULT_DISTANCES", "analyse", "analyse_scores", "load_analysis"]
 
@@ -160,12 +160,12 @@ def analyse_scores(
     """
     names, given = _wanted(distances), find_covariates(covariates, scores)
     members = {name: tuple(words) for name, words in (groups or _groups_of(scores)).items()}
-    size = scores["score" if "score" in scores else "mean_score"].nbytes
+    size = scores[scores_of(scores)].nbytes
     # What is small is read once in any case: nearly everything asks for it.
     small = {name: scores[name].compute() for name in ("rank", "probability")}
     scores = scores.compute() if size <= _HELD else scores.assign(small)
     neurons = scores.sizes["layer"] * scores.sizes["neuron"]
-    selection = _selection(k, select, averaging, neurons)
+    selection = _selection(k, select, averaging, scores)
     tests = {"permutations": permutations, "seed": seed}
 
     chosen = selection.choose(scores)
@@ -220,11 +220,11 @@ def load_analysis(run: Run) -> Analysis:
 
 
 def _selection(
-    k: int | None, select: Selection | str | None, averaging: Averaging, neurons: int
+    k: int | None, select: Selection | str | None, averaging: Averaging, scores: xr.Dataset
 ) -> Selection:
     """How to choose neurons, from either way of saying it."""
     if select is None:
-        return TopK(default_k(neurons) if k is None else k, averaging)
+        return TopK(default_k(scores) if k is None else k, averaging)
     selection = read_selection(select) if isinstance(select, str) else select
     if averaging != "every_prompt":
         raise AnalysisError(

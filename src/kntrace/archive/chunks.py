@@ -34,6 +34,7 @@ __all__ = [
     "intact_blocks",
     "passes",
     "read_chunks",
+    "torn_words",
     "unpack",
 ]
 
@@ -108,6 +109,16 @@ def intact_blocks(
     for checkpoint, word in pairs:
         place = f"{checkpoint}.{word}"
         yield all(passes(_bytes_of(before + place + after)) for before, after in ends)
+
+
+def torn_words(scores: Path, words: int, variables: Iterable[str]) -> set[int]:
+    """Words of which a chunk that holds for all checkpoints is not there, or damaged."""
+    return {
+        word
+        for name in variables
+        for word in range(words)
+        if not intact(scores / name / chunk_name(name, word))
+    }
 
 
 def _bytes_of(file: str | Path) -> bytes:

@@ -45,10 +45,21 @@ def read_attributes(scores: Path) -> dict[str, Any]:
     return found
 
 
-def read_shape(scores: Path) -> tuple[int, int]:
-    """Read how many layers the model has, and neurons in each."""
-    # Which of them it has is in the settings, which are held against the description later.
-    name = "score" if (scores / "score").is_dir() else MEANS["score"]
+def read_shape(scores: Path) -> tuple[int, int, int]:
+    """Read how many layers the model has, neurons in each, and how many of a word are kept.
+
+    The last is 0 where all of them are.
+    """
+    # Which arrays it has is in the settings, which are held against the description later.
+    if (scores / "kept_neuron").is_dir():
+        sides, kept = _sides(scores, "baseline"), _sides(scores, "kept_neuron")["kept"]
+    else:
+        name = "score" if (scores / "score").is_dir() else MEANS["score"]
+        sides, kept = _sides(scores, name), 0
+    return sides["layer"], sides["neuron"], kept
+
+
+def _sides(scores: Path, name: str) -> dict[str, int]:
     shape, dims = _read(scores / name).get("shape"), EVERY_VARIABLE[name].dims
     if (
         not isinstance(shape, list)
@@ -56,13 +67,13 @@ def read_shape(scores: Path) -> tuple[int, int]:
         or not all(type(side) is int and 0 < side < _LARGEST_SIDE for side in shape)
     ):
         raise _unreadable(scores / name, "it has no shape that scores can have")
-    return shape[dims.index("layer")], shape[dims.index("neuron")]
+    return dict(zip(dims, shape, strict=True))
 
 
 def refuse_large(where: Path, sizes: Mapping[str, int], settings: Settings) -> None:
     """Raise `RunError` if the scores of one block are more than a chunk may hold."""
     over = "mean_over" if settings.keep == "means" else "prompt"
-    numbers = sizes[over] * sizes["layer"] * sizes["neuron"]
+    numbers = sizes[over] * (sizes["kept"] or sizes["layer"] * sizes["neuron"])
     if 4 * numbers > LARGEST_CHUNK:
         raise RunError(
             f"{numbers:,} scores a word and checkpoint ({sizes[over]:,} "

@@ -11,7 +11,7 @@ from kntrace.settings import Settings
 from kntrace.study import Study, Word
 from kntrace.suite import Suite
 
-__all__ = ["identity", "refuse_changes", "study_differences"]
+__all__ = ["chosen_of", "identity", "refuse_changes", "remedy", "shortlist", "study_differences"]
 
 _SHOWN = 3
 
@@ -46,12 +46,28 @@ def refuse_changes(
 
 def _remedy(changes: Sequence[str], made: Settings) -> str:
     differing = [change.split(":")[1].strip() for change in changes]
+    if made.top is not None:
+        return "`kntrace compact` made this folder, and it is finished. Give another --out."
     if differing == ["keep"]:
         return f"Go on with --keep {made.keep}, as it was begun, or give another --out."
     if differing == ["activations"]:
         option = "--activations" if made.activations else "--no-activations"
         return f"Go on with {option}, as it was begun, or give another --out for a new run."
     return "Give another --out for the new run, or remove this folder to start it again."
+
+
+def chosen_of(settings: Settings) -> str:
+    """Say which neurons a run keeps, where it does not keep all."""
+    if settings.top is None:
+        return ""
+    return f", of which those ever among a word's {settings.top:,} strongest"
+
+
+def remedy(top: int | None) -> str:
+    """What brings blocks that are missing or damaged back; `top` as the run's settings have it."""
+    if top is not None:
+        return "`kntrace compact` of the run that it came from makes it again, in another folder."
+    return "`kntrace run` with the same study, suite and --out computes them."
 
 
 def study_differences(mine: Study, theirs: Study) -> list[str]:

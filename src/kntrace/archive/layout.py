@@ -22,10 +22,12 @@ from kntrace.archive.labelled import CODECS
 from kntrace.archive.variables import (
     EVERY_COORDINATE,
     EVERY_VARIABLE,
+    KEPT_DISTANCES,
     VARIABLES,
     Variable,
     kept,
     kept_coordinates,
+    of_words,
 )
 from kntrace.settings import Settings
 from kntrace.study import Study
@@ -40,6 +42,7 @@ __all__ = [
     "labelled_as",
     "open_dataset",
     "open_variable",
+    "say_of_what",
     "sizes",
 ]
 
@@ -47,8 +50,8 @@ FORMAT = 2
 FINGERPRINT_BYTES = 32
 
 
-def sizes(study: Study, suite: Suite, layers: int, width: int) -> dict[str, int]:
-    """Size of each dimension of a run's archive."""
+def sizes(study: Study, suite: Suite, layers: int, width: int, kept: int = 0) -> dict[str, int]:
+    """Size of each dimension of a run's archive; `kept` neurons of the word with the most."""
     return {
         "checkpoint": len(suite),
         "word": len(study.words),
@@ -57,6 +60,8 @@ def sizes(study: Study, suite: Suite, layers: int, width: int) -> dict[str, int]
         "layer": layers,
         "neuron": width,
         "byte": FINGERPRINT_BYTES,
+        "kept": kept,
+        "other_word": len(study.words),
     }
 
 
@@ -138,7 +143,7 @@ def _create_empty(
 ) -> dict[str, zarr.Array[Any]]:
     group = zarr.create_group(store, zarr_format=3, attributes=attributes)
     arrays = {}
-    for name in kept(VARIABLES, settings):
+    for name in (*kept(VARIABLES, settings), *of_words(settings)):
         variable = EVERY_VARIABLE[name]
         leading = len([dim for dim in variable.dims if dim in ("checkpoint", "word")])
         shape = tuple(sizes[dim] for dim in variable.dims)
@@ -187,6 +192,19 @@ def open_dataset(scores: Path) -> xr.Dataset:
             consolidated=False,
             zarr_format=3,
         )
+
+
+def say_of_what(dataset: xr.Dataset, settings: Settings) -> xr.Dataset:
+    """Give arrays that only some neurons are left of what their readers have to know.
+
+    That is `top`, and how many checkpoints distances were taken over: also where just a part of
+    the arrays is looked at.
+    """
+    if settings.top is not None:
+        dataset["kept_score"].attrs["top"] = settings.top
+        for name in KEPT_DISTANCES:
+            dataset[name].attrs["checkpoints"] = dataset.sizes["checkpoint"]
+    return dataset
 
 
 def open_variable(scores: Path, name: str, mode: Literal["r", "r+"]) -> zarr.Array[Any]:

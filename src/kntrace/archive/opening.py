@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from kntrace.archive import described, folder, layout
 from kntrace.archive.frozen import read_copies, write_copies
@@ -19,7 +23,7 @@ from kntrace.settings import Settings
 from kntrace.study import Study
 from kntrace.suite import Suite
 
-__all__ = ["create_run", "open_run", "resume_run"]
+__all__ = ["being_made", "create_run", "open_run", "resume_run"]
 
 
 def create_run(
@@ -42,25 +46,55 @@ def create_run(
         If `path` is a run already, a file, or a folder with something else in it, or cannot
         be written.
     """
+    sizes = layout.sizes(study, suite, layers, width)
+    with being_made(path, study, suite, settings, sizes, {}):
+        pass
+    return open_run(path)
+
+
+@contextmanager
+def being_made(
+    path: str | Path,
+    study: Study,
+    suite: Suite,
+    settings: Settings,
+    sizes: Mapping[str, int],
+    record: Mapping[str, Any],
+) -> Iterator[Path]:
+    """Make the run folder `path`, and its archive of what is written meanwhile.
+
+    Gives the folder in which the archive lies, empty of scores, until all of it is there. Where
+    that comes to nothing, what was written is removed, and the next call begins anew.
+
+    Raises
+    ------
+    RunError
+        As `create_run`.
+    """
     path = folder.usable(path)
     folder.claim_folder(path)
     if (path / folder.SCORES).exists():
         raise RunError("a run already", where=path, fix="Open it with kntrace.open_run.")
     folder.remove_leftovers(path)
     begun = path / folder.BEGUN
-    sizes = layout.sizes(study, suite, layers, width)
     described.refuse_large(path, sizes, settings)
     try:
         begun.mkdir()
         for name in (folder.ANALYSIS, folder.FIGURES):
             (path / name).mkdir(exist_ok=True)
         write_copies(path, study, suite, settings)
-        write_record(path, {})
+        write_record(path, record)
         layout.create_arrays(begun, study, suite, settings, sizes)
+        try:
+            yield begun
+        except BaseException:
+            # The folder stays what it is known by: one that was begun.
+            shutil.rmtree(begun, ignore_errors=True)
+            begun.mkdir(exist_ok=True)
+            raise
         begun.rename(path / folder.SCORES)
     except OSError as error:
         raise folder.write_failure(path, error) from error
-    return open_run(path)
 
 
 def open_run(path: str | Path) -> Run:
@@ -91,9 +125,9 @@ def open_run(path: str | Path) -> Run:
             expected=f"format {layout.FORMAT}",
             fix="Use the version of kntrace that made it.",
         )
-    layers, width = described.read_shape(scores)
+    layers, width, kept = described.read_shape(scores)
     study, suite, settings = read_copies(path, attributes)
-    run = Run(path, study, suite, settings, layers=layers, width=width)
+    run = Run(path, study, suite, settings, layers=layers, width=width, kept=kept)
     described.refuse_large(path, run.sizes, settings)
     for name in kept_coordinates(settings):
         refuse_links(scores / name, depth=1)
@@ -145,7 +179,7 @@ def _refuse_no_run(path: Path) -> None:
         raise RunError(
             "this run was stopped while it was being made",
             where=path,
-            fix="Give the same `kntrace run` again.",
+            fix="Give the same command again.",
         )
     kind = "a folder without scores.zarr" if path.is_dir() else "a file"
     raise RunError(kind, where=path, expected="a run folder, as `kntrace run` makes it")

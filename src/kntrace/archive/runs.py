@@ -24,11 +24,11 @@ import xarray as xr
 import zarr
 
 from kntrace.archive import chunks, folder, layout
-from kntrace.archive.identity import shortlist
+from kntrace.archive.identity import chosen_of, remedy, shortlist
 from kntrace.archive.locks import changing
 from kntrace.archive.provenance import read_record, write_record
 from kntrace.archive.stored import stored
-from kntrace.archive.variables import BLOCK_VARIABLES, VARIABLES, Block, kept
+from kntrace.archive.variables import BLOCK_VARIABLES, VARIABLES, Block, kept, of_words
 from kntrace.errors import RunError
 from kntrace.notebook import Card, Shown
 from kntrace.progress import Progress, silent
@@ -50,6 +50,8 @@ class Run(Shown):
         What the run was made from: the frozen copies in its folder.
     layers, width
         Layers of the model, and neurons in each.
+    kept
+        Neurons kept of the word with the most; 0 where all are.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Run(Shown):
         *,
         layers: int,
         width: int,
+        kept: int = 0,
     ) -> None:
         self.path = path
         self.study = study
@@ -68,13 +71,14 @@ class Run(Shown):
         self.settings = settings
         self.layers = layers
         self.width = width
+        self.kept = kept
         self._synced = False
 
     def __repr__(self) -> str:
         checkpoints, words = self.shape
         return (
             f"Run({str(self.path)!r}: {checkpoints} checkpoints x {words} words, "
-            f"{self.layers} layers x {self.width} neurons)"
+            f"{self.layers} layers x {self.width} neurons{chosen_of(self.settings)})"
         )
 
     def _card(self) -> Card:
@@ -86,7 +90,7 @@ class Run(Shown):
                 "blocks done": f"{total - len(self.missing()):,} of {total:,}",
                 "study": f"{self.study.name}: {words} words in {len(self.study.groups)} groups",
                 "suite": f"{self.suite.name}: {checkpoints} checkpoints",
-                "model": f"{self.layers} layers x {self.width:,} neurons",
+                "model": f"{self.layers} layers x {self.width:,} neurons{chosen_of(self.settings)}",
                 "rule": self.settings.rule,
                 "site": self.settings.site,
                 "objective": self.settings.objective,
@@ -101,7 +105,7 @@ class Run(Shown):
     @cached_property
     def sizes(self) -> dict[str, int]:
         """Size of each dimension of the archive."""
-        return layout.sizes(self.study, self.suite, self.layers, self.width)
+        return layout.sizes(self.study, self.suite, self.layers, self.width, self.kept)
 
     @property
     def block_variables(self) -> tuple[str, ...]:
@@ -117,7 +121,8 @@ class Run(Shown):
         `rank`, `fingerprint` (hex text, "" where there is none) and `baseline`, described in
         `kntrace.archive.VARIABLES`. Of a run that keeps only means over prompts, `mean_score`
         and `mean_activation` with the dimension `mean_over`, a wording's name, stand for the
-        first two. Blocks that are not done read as NaN (`rank` and
+        first two; where `kntrace.compact` made it, `kept_score` and `kept_activation` of the
+        neurons in `kept_neuron`. Blocks that are not done read as NaN (`rank` and
         `converged`: -1, `nodes`: 0); use `require_complete` where that would mislead. Nothing
         read is kept in memory.
         """
@@ -128,7 +133,8 @@ class Run(Shown):
             fingerprint=("checkpoint", np.array(prints, dtype=np.str_), described)
         )
         labels = layout.coordinates(self.study, self.suite, self.settings, self.sizes)
-        return dataset[list(kept(VARIABLES, self.settings))].assign_coords(labels)
+        names = (*kept(VARIABLES, self.settings), *of_words(self.settings))
+        return layout.say_of_what(dataset[list(names)], self.settings).assign_coords(labels)
 
     def missing(self) -> list[tuple[int, int]]:
         """List the blocks that are not there, as (checkpoint, word) positions in order.
@@ -164,6 +170,7 @@ class Run(Shown):
         `progress` counts blocks in the stage `verify`.
         """
         present, lost = self._present(), self._unproven_checkpoints()
+        torn = chunks.torn_words(self._scores, present.shape[1], of_words(self.settings))
         if checkpoints is not None:
             present[[place for place in range(len(present)) if place not in checkpoints]] = False
         damaged, done, total = [], 0, int(present.sum())
@@ -174,14 +181,18 @@ class Run(Shown):
             for pair in pairs:
                 progress("verify", done, total, self.describe(*pair))
                 done += 1
-                if checkpoint in lost or not next(found):
+                if not next(found) or checkpoint in lost or pair[1] in torn:
                     damaged.append(pair)
         progress("verify", total, total)
         return damaged
 
-    def require_complete(self) -> None:
-        """Raise `RunError`, naming what lacks, unless every block is done."""
-        for kind, pairs in (("missing", self.missing()), ("damaged", self.damaged())):
+    def require_complete(self, *, read: bool = True) -> None:
+        """Raise `RunError`, naming what lacks, unless every block is done.
+
+        Without `read`, damage that shows only when blocks are read is not looked for.
+        """
+        damaged = self.damaged if read else self.unproven
+        for kind, pairs in (("missing", self.missing()), ("damaged", damaged())):
             if pairs:
                 total = self.shape[0] * self.shape[1]
                 named = shortlist([self.describe(*pair) for pair in pairs])
@@ -189,7 +200,7 @@ class Run(Shown):
                     f"{len(pairs)} of {total} blocks are {kind}: {named}",
                     where=self.path,
                     expected="a finished run",
-                    fix="`kntrace run` with the same study, suite and --out computes them.",
+                    fix=remedy(self.settings.top),
                 )
 
     def describe(self, checkpoint: int, word: int) -> str:

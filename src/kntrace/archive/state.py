@@ -9,6 +9,7 @@ from typing import Any
 
 from kntrace.archive.audited import audit_run
 from kntrace.archive.convergence import Convergence, convergence
+from kntrace.archive.identity import remedy
 from kntrace.archive.opening import open_run
 from kntrace.archive.runs import Run
 from kntrace.archive.sessions import Seen, read_computing
@@ -55,6 +56,8 @@ class Status(Shown):
     computing
         The processes that compute blocks at this moment, wherever they are, and those that were
         killed since the run was last begun.
+    top
+        Of a run that `kntrace.compact` made: see `kntrace.settings.Settings`.
     """
 
     path: Path
@@ -66,6 +69,7 @@ class Status(Shown):
     convergence: Convergence | None = None
     findings: tuple[Finding, ...] = ()
     computing: tuple[Seen, ...] = ()
+    top: int | None = None
 
     @property
     def complete(self) -> bool:
@@ -115,7 +119,7 @@ class Status(Shown):
         lines += [f"audit: {finding}" for finding in self.findings]
         lines += [f"computing: {seen}" if seen.alive else str(seen) for seen in self.computing]
         if not self.complete and not any(seen.alive for seen in self.computing):
-            lines.append("`kntrace run` with the same study, suite and --out does the rest.")
+            lines.append(remedy(self.top))
         return "\n".join(lines)
 
 
@@ -168,4 +172,5 @@ def status(path: str | Path | Run, *, verify: bool = True, progress: Progress = 
         convergence=convergence(run, leave_out=damaged, progress=progress) if verify else None,
         findings=audit_run(run),
         computing=read_computing(run.path),
+        top=run.settings.top,
     )

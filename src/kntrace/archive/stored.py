@@ -12,7 +12,7 @@ from kntrace.archive.rounding import ROUNDED, with_bits
 from kntrace.archive.variables import MEANS, VARIABLES, Block
 from kntrace.settings import Settings
 
-__all__ = ["stored"]
+__all__ = ["prompt_means", "stored"]
 
 _WHOLE = {mean: whole for whole, mean in MEANS.items()}
 
@@ -48,14 +48,14 @@ def stored(
         if value.shape != expected:
             raise ValueError(f"{whole} has shape {value.shape}, this run's is {expected}")
         if name in _WHOLE:
-            value = _means(value, np.asarray(block.rank) >= 0, wordings)
+            value = prompt_means(value, np.asarray(block.rank) >= 0, wordings)
         if name in ROUNDED and settings.keepbits is not None:
             value = with_bits(value, settings.keepbits)
         kept[name] = value
     return kept
 
 
-def _means(
+def prompt_means(
     values: npt.NDArray[Any], asked: npt.NDArray[np.bool_], wordings: Sequence[str]
 ) -> npt.NDArray[np.float32]:
     """Means over the prompts of every wording, (mean_over, ...); NaN where there are none."""

@@ -15,12 +15,16 @@ __all__ = [
     "COORDINATES",
     "EVERY_COORDINATE",
     "EVERY_VARIABLE",
+    "KEPT",
+    "KEPT_DISTANCES",
     "MEANS",
+    "OF_WORDS",
     "VARIABLES",
     "Block",
     "Variable",
     "kept",
     "kept_coordinates",
+    "of_words",
 ]
 
 
@@ -131,6 +135,18 @@ BLOCK_VARIABLES: tuple[str, ...] = (
 MEANS: dict[str, str] = {"score": "mean_score", "activation": "mean_activation"}
 """What stands for a variable in runs that keep only means over prompts."""
 
+KEPT: dict[str, tuple[str, ...]] = {
+    "score": ("layer_size", "kept_score"),
+    "activation": ("kept_activation",),
+}
+"""What stands for a variable in runs that keep only some neurons."""
+
+KEPT_DISTANCES: tuple[str, ...] = ("identity", "cosine")
+"""What such runs have kept of all neurons together: it cannot be computed again from some."""
+
+OF_WORDS: tuple[str, ...] = ("kept_neuron", *KEPT_DISTANCES)
+"""Variables of such runs that hold for all checkpoints; one chunk a word."""
+
 EVERY_VARIABLE: dict[str, Variable] = VARIABLES | {
     "mean_score": Variable(
         ("checkpoint", "word", "mean_over", "layer", "neuron"),
@@ -147,8 +163,52 @@ EVERY_VARIABLE: dict[str, Variable] = VARIABLES | {
         "Mean of the activation over the word's prompts in one wording; only in runs that keep "
         "no more",
     ),
+    "kept_score": Variable(
+        ("checkpoint", "word", "mean_over", "kept"),
+        "float32",
+        float("nan"),
+        "probability",
+        "`mean_score` of the word's kept neurons; only in runs that keep some neurons",
+    ),
+    "kept_activation": Variable(
+        ("checkpoint", "word", "mean_over", "kept"),
+        "float32",
+        float("nan"),
+        "",
+        "`mean_activation` of the word's kept neurons; only in runs that keep some neurons",
+    ),
+    "layer_size": Variable(
+        ("checkpoint", "word", "mean_over", "layer"),
+        "float64",
+        float("nan"),
+        "probability",
+        "Sum of the sizes of `mean_score` over all neurons of a layer; only in runs that keep "
+        "some neurons",
+    ),
+    "kept_neuron": Variable(
+        ("word", "kept"),
+        "int32",
+        -1,
+        "",
+        "Which neurons of a word are kept, counted through all layers (layer * width + neuron), "
+        "in ascending order; -1 = no further one",
+    ),
+    "identity": Variable(
+        ("word", "mean_over", "other_word"),
+        "float64",
+        float("nan"),
+        "",
+        "The distance `identity` of two words, over all neurons and checkpoints",
+    ),
+    "cosine": Variable(
+        ("word", "mean_over", "other_word"),
+        "float64",
+        float("nan"),
+        "",
+        "The distance `cosine` of two words, over all neurons and checkpoints",
+    ),
 }
-"""`VARIABLES`, and those that only runs of means have."""
+"""`VARIABLES`, and those that only runs of means, or of some neurons, have."""
 
 COORDINATES: dict[str, Variable] = {
     "checkpoint": Variable(("checkpoint",), "string", None, "", "Label of the checkpoint"),
@@ -175,7 +235,14 @@ EVERY_COORDINATE: dict[str, Variable] = COORDINATES | {
 def kept(names: Iterable[str], settings: Settings) -> tuple[str, ...]:
     """What a run with these settings has of the variables, by the names it has them under."""
     there = [name for name in names if name != "activation" or settings.activations]
+    if settings.top is not None:
+        return tuple(one for name in there for one in KEPT.get(name, (name,)))
     return tuple(MEANS.get(name, name) if settings.keep == "means" else name for name in there)
+
+
+def of_words(settings: Settings) -> tuple[str, ...]:
+    """What a run with these settings has beside: a variable for all checkpoints together."""
+    return OF_WORDS if settings.top is not None else ()
 
 
 def kept_coordinates(settings: Settings) -> tuple[str, ...]:

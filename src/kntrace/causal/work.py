@@ -272,7 +272,8 @@ class _OneCheckpoint:
         return there[int(at * len(there))].activation
 
     def _singles(self, word: int) -> pd.DataFrame:
-        mean = self.work.view.mean(self.place, word).ravel()
+        # Random ones may be among those that the run has not kept: they have no score then.
+        mean = self.work.view.known(self.place, word).ravel()
         parts = []
         for kind, neurons in self.rankings.singles(word, self.settings).items():
             everywhere = self.settings.positions == "all"

@@ -17,6 +17,7 @@ import kntrace
 from kntrace.cli.ablate import ablate
 from kntrace.cli.analyse import analyse
 from kntrace.cli.check import check
+from kntrace.cli.compact import compact
 from kntrace.cli.compare import compare
 from kntrace.cli.demo import demo
 from kntrace.cli.export import export
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "plan": plan,
     "run": run_sweep,
     "status": status,
+    "compact": compact,
     "analyse": analyse,
     "compare": compare,
     "ablate": ablate,

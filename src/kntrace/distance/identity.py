@@ -38,9 +38,9 @@ class NeuronIdentity:
     Notes
     -----
     Reads the archive once. Of one checkpoint of all words, W x neurons float64, it holds no
-    more than 128 MB; what is more is in a temporary file. A word without any score, or just
-    like the mean word, has no angle: its distance is 1 to every word that has one, and 0 to
-    others like it.
+    more than 128 MB; what is more is in a temporary file. A run that has kept only some neurons
+    has kept these distances too, and they are read. A word without any score, or just like the
+    mean word, has no angle: its distance is 1 to every word that has one, and 0 to others like it.
     """
 
     name: str = "identity"
@@ -52,6 +52,8 @@ class NeuronIdentity:
 
     def pairwise(self, view: Wording, progress: Progress, workers: int = 1) -> Matrix:
         """Distances of all pairs of words, without unit; `workers` are not needed."""
+        if view.top is not None:
+            return view.distances(self.name)
         labels, words = view.checkpoints, len(view.words)
         total = np.zeros((words, words))
         neurons = view.scores.sizes["layer"] * view.scores.sizes["neuron"]

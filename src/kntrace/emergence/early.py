@@ -178,16 +178,9 @@ def _common(
     """(word, other word): the first's largest now, as many as it ends with, in the other's set."""
     common = np.empty((len(sizes), len(sizes)))
     for word, size in enumerate(sizes):
-        flat = view.mean(checkpoint, word).ravel()
-        common[word] = final[:, _largest(flat, int(size))].sum(axis=1)
+        now, _ = view.strongest(checkpoint, word, int(size))
+        common[word] = final[:, now].sum(axis=1)
     return common
-
-
-def _largest(flat: _Floats, k: int) -> npt.NDArray[np.intp]:
-    """Places of the k largest; ties fall by layer, then by neuron, as when they are chosen."""
-    least = np.partition(flat, -k)[-k]
-    above = np.flatnonzero(flat > least)
-    return np.concatenate([above, np.flatnonzero(flat == least)[: k - above.size]])
 
 
 def _rows(

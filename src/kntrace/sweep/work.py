@@ -173,7 +173,7 @@ def run(
                 expected="a folder that all of them see: each would have a mirror of its own",
             )
         report = stack.enter_context(Bars()) if progress is None else progress
-        wanted, vector = given_baseline(settings or Settings(), baseline)
+        wanted, vector = given_baseline(_of_all_neurons(settings or Settings()), baseline)
         stack.enter_context(writing(path) if part is None else sharing(path))
         opened = resume_run(path, study, suite, wanted, alone=part is None)
         job = Job.of(
@@ -189,6 +189,16 @@ def run(
         )
         sweep = _Sweep(job, opened, machine, part, access, report)
         return sweep.finish(verify)
+
+
+def _of_all_neurons(settings: Settings) -> Settings:
+    if settings.top is not None:
+        raise SettingsError(
+            f"top = {settings.top}: a sweep cannot know which neurons later checkpoints choose",
+            expected="all neurons (top None)",
+            fix="Make a run with keep means, and then a smaller one of it with `kntrace compact`.",
+        )
+    return settings
 
 
 def _read_shard(shard: str | None, suite: Suite, *, evict: bool) -> Shard | None:

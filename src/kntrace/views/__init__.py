@@ -120,10 +120,15 @@ def own_options(view: View) -> dict[str, Any]:
 
 def lacking(run: Run, view: View) -> tuple[str, ...]:
     """Variables that the view needs and the run has not kept."""
-    there = run.block_variables
-    return tuple(
-        name for name in view.needs if name not in there and name.removeprefix("mean_") not in there
-    )
+    there = set(run.block_variables)
+    return tuple(name for name in view.needs if not there & set(_forms(name)))
+
+
+def _forms(name: str) -> tuple[str, ...]:
+    """A variable, and what says more than it: means of all neurons, and every prompt's."""
+    plain = name.removeprefix("kept_").removeprefix("mean_")
+    forms = (f"kept_{plain}", f"mean_{plain}", plain)
+    return forms[forms.index(name) :]
 
 
 def listing(run: Run) -> list[dict[str, Any]]:
@@ -207,13 +212,16 @@ def compute_views(
 def _not_kept(run: Run, view: View, absent: tuple[str, ...]) -> AnalysisError:
     """Say which of the run's settings left out what the view needs."""
     means = run.settings.keep == "means" and any(name in MEANS for name in absent)
+    some = run.settings.top is not None and not means
     without = ["--keep means"] if means else []
     if any("activation" in name for name in absent) and not run.settings.activations:
         without.append("--no-activations")
+    if run.settings.top is not None:
+        without.append("`kntrace compact`")
     names = " and ".join(name.removeprefix("mean_") for name in absent)
+    of = " of every prompt" if means else " of all neurons" if some else ""
     return AnalysisError(
-        f"the view {view.name!r} needs {names}{' of every prompt' if means else ''}, which this "
-        "run has not kept",
+        f"the view {view.name!r} needs {names}{of}, which this run has not kept",
         where=run.path,
         expected=f"a run that was made without {' and '.join(without)}",
         fix="Score anew, with another --out, or leave this view out.",

@@ -80,7 +80,7 @@ class Asked:
     def selection(self) -> Selection:
         """How a word's own neurons are chosen."""
         if self.select is None:
-            return TopK(default_k(self.scores.sizes["layer"] * self.scores.sizes["neuron"]))
+            return TopK(default_k(self.scores))
         return read_selection(self.select)
 
     @property
@@ -289,8 +289,9 @@ class View(Protocol):
     def needs(self) -> tuple[str, ...]:
         """Variables of the archive without which it cannot be computed.
 
-        `mean_score` and `mean_activation` where means over prompts will do: every run has them
-        in one form or the other that has such a variable at all.
+        `mean_score` and `mean_activation` where means over prompts will do, `kept_score` where
+        those of a word's strongest neurons will: every run has them in one form or the other
+        that has such a variable at all.
         """
 
     def compute(self, asked: Asked) -> Found:

@@ -186,7 +186,7 @@ class Turnover:
         "is ever one word's own, sorted by first and then last appearance, coloured where it is. "
         "Below: whether the answer is known at all; shaded where P(answer) is under the floor."
     )
-    needs: tuple[str, ...] = ("mean_score",)
+    needs: tuple[str, ...] = ("kept_score",)
 
     def compute(self, asked: Asked) -> Found:
         """See `turnover`; the tables are `lines` and `neurons`."""
