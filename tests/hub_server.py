@@ -17,15 +17,16 @@ import hashlib
 import json
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+_HANGS = 60.0
+"""Seconds after which those that a request waits for will not come."""
 
 LARGE = (".safetensors", ".bin", ".gguf", ".h5")
 
@@ -96,23 +97,18 @@ class HubServer:
     ----------
     page
         Entries in a page of a listing.
-    delay
-        Seconds that every answer takes, as over a real network.
-
-    `most_at_once` is the most requests that were open together.
     """
 
-    def __init__(self, *, page: int = 1000, delay: float = 0.0) -> None:
+    def __init__(self, *, page: int = 1000) -> None:
         self.repositories: dict[str, Repository] = {}
-        self.page, self.delay = page, delay
-        self.most_at_once = 0
-        self._at_once, self._counting = 0, threading.Lock()
+        self.page = page
         self.requests: list[tuple[str, str]] = []
         self.ranges: list[str] = []
         self.secrets_to_cdn: list[str] = []
         self._cuts: dict[str, int] = {}
         self._held: dict[str, threading.Event] = {}
         self._failures: Counter[tuple[str, int]] = Counter()
+        self._gathered: dict[str, tuple[threading.Barrier, Iterator[int]]] = {}
         hub = self
 
         class Handler(_Handler):
@@ -129,18 +125,6 @@ class HubServer:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
-
-    @contextmanager
-    def _open(self) -> Iterator[None]:
-        """Count a request while it is answered."""
-        with self._counting:
-            self._at_once += 1
-            self.most_at_once = max(self.most_at_once, self._at_once)
-        try:
-            yield
-        finally:
-            with self._counting:
-                self._at_once -= 1
 
     def __enter__(self) -> HubServer:
         self._thread.start()
@@ -186,6 +170,18 @@ class HubServer:
         """Let downloads of what has `part` in its path stall half-way until the event is set."""
         return self._held.setdefault(part, threading.Event())
 
+    def gather(self, part: str, number: int) -> None:
+        """Answer the next `number` requests with `part` in their path when all have come."""
+        self._gathered[part] = (threading.Barrier(number), iter(range(number)))
+
+    def _wait_for_others(self, path: str) -> None:
+        for part, (barrier, places) in self._gathered.items():
+            if part in path and next(places, None) is not None:
+                try:
+                    barrier.wait(_HANGS)
+                except threading.BrokenBarrierError:
+                    raise _Refusal(503, "", "the others did not come") from None
+
     def fail(self, part: str, status: int, times: int = 1) -> None:
         """Answer the next requests whose path holds `part` with a status."""
         self._failures[part, status] += times
@@ -221,17 +217,12 @@ class _Handler(BaseHTTPRequestHandler):
         self._handle()
 
     def _handle(self) -> None:
-        with self.server_hub._open():
-            self._answer()
-
-    def _answer(self) -> None:
         hub = self.server_hub
         hub.requests.append((self.command, self.path))
-        if hub.delay:
-            time.sleep(hub.delay)
         url = urlsplit(self.path)
         path, query = url.path, parse_qs(url.query)
         try:
+            hub._wait_for_others(self.path)
             for part, status in [*hub._failures]:
                 if part in self.path and hub._failures[part, status] > 0:
                     hub._failures[part, status] -= 1

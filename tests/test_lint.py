@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from counting import excess
 from kntrace.lint import RULES, check_study
 from kntrace.lint.finding import Checked, Finding
 from kntrace.study import Study
@@ -108,17 +109,24 @@ def test_checking_without_a_suite_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_two_thousand_words_are_checked_in_seconds(causal):
-    groups = {
-        f"g{group}": {
-            f"w{group}x{word}": [f"what is {group} and {word} in way {way}?" for way in range(4)]
-            for word in range(20)
+def test_twice_as_many_words_are_checked_with_twice_the_work(causal):
+    def work(suite, options, words):
+        groups = {
+            f"g{group}": {
+                f"w{group}x{word}": [
+                    f"what is {group} and {word} in way {way}?" for way in range(4)
+                ]
+                for word in range(20)
+            }
+            for group in range(words // 20)
         }
-        for group in range(100)
-    }
-    begun = time.process_time()
-    check_study(study(groups))
-    assert time.process_time() - begun < 3
-    checked = check_study(study(groups), causal, answer_tokens="joint")
-    assert time.process_time() - begun < 20
-    assert sum(code == "K210" for code in codes(checked)) >= 2000
+        made = study(groups)
+
+        def check():
+            checked = check_study(made, *suite, **options)
+            assert sum(code == "K210" for code in codes(checked)) >= (words if suite else 0)
+
+        return check
+
+    for suite, options in ((), {}), ((causal,), {"answer_tokens": "joint"}):
+        assert excess(partial(work, suite, options), 200) < 0.02
