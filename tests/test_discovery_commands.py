@@ -94,7 +94,7 @@ def test_the_command_refuses_in_one_line(
     assert ("step_5" in printed) == (arguments == ["../clash"])  # listed, and then refused
 
 
-def test_the_command_offline_asks_for_nothing(hub: HubServer, tmp_path: Path) -> None:
+def test_the_command_offline_asks_nothing(hub: HubServer, tmp_path: Path) -> None:
     code, _, said = kntrace(hub, tmp_path / "home", "suite", "a/b", HF_HUB_OFFLINE="1")
     assert code == 2
     assert "HF_HUB_OFFLINE is set" in said

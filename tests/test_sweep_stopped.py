@@ -40,6 +40,9 @@ from sweeps import (  # noqa: F401
     tree,
 )
 
+# Seconds that a slow disk takes to give a file its name.
+WRITING = 0.01
+
 
 def sweep_in_child(
     study: Study,
@@ -48,20 +51,28 @@ def sweep_in_child(
     told: Connection,
     die_at: int | None = None,
     by: int = signal.SIGKILL,
+    slow_disk: bool = False,
 ) -> None:
-    """The work of a process that is to be killed; `die_at`: by itself, at its nth renaming."""
+    """The work of a process that is to be killed; `die_at`: by itself, at its nth renaming.
+
+    `slow_disk`: each file takes `WRITING` seconds to get its name, and is told of when it has it.
+    """
     torch.set_num_threads(1)
-    if die_at is not None:
-        replace, calls = Path.replace, 0
+    replace, calls = Path.replace, 0
 
-        def dying(self: Path, target: Any) -> Path:
-            nonlocal calls
-            calls += 1
-            if calls == die_at:
-                os.kill(os.getpid(), by)
-            return replace(self, target)
+    def renamed(self: Path, target: Any) -> Path:
+        nonlocal calls
+        calls += 1
+        if calls == die_at:
+            os.kill(os.getpid(), by)
+        if slow_disk:
+            time.sleep(WRITING)
+        done = replace(self, target)
+        if slow_disk:
+            told.send("a file")
+        return done
 
-        setattr(Path, "replace", dying)  # noqa: B010  (mypy knows the method it replaces)
+    setattr(Path, "replace", renamed)  # noqa: B010  (mypy knows the method it replaces)
     told.send("started")
     try:
         sweep(study, suite, out, threads=1, progress=silent)
@@ -92,10 +103,13 @@ def start(tiny_suite: TinySuite) -> Iterator[Start]:
     children = []
 
     def launch(
-        out: Path, die_at: int | None = None, by: int = signal.SIGKILL
+        out: Path,
+        die_at: int | None = None,
+        by: int = signal.SIGKILL,
+        slow_disk: bool = False,
     ) -> tuple[Any, Connection]:
         mine, theirs = context.Pipe(duplex=False)
-        arguments = (tiny_suite.study, tiny_suite.suite, out, theirs, die_at, by)
+        arguments = (tiny_suite.study, tiny_suite.suite, out, theirs, die_at, by, slow_disk)
         child = context.Process(target=sweep_in_child, args=arguments)
         child.start()
         children.append(child)
@@ -113,15 +127,21 @@ def start(tiny_suite: TinySuite) -> Iterator[Start]:
 def test_killed_at_random_moments(
     tiny_suite: TinySuite, master: Path, tmp_path: Path, start: Start
 ) -> None:
+    """By what is done, not by the clock: how long it takes differs with the load."""
+    child, told = start(tmp_path / "whole", slow_disk=True)
+    files = 0
+    while (said := told.recv()) == "a file":
+        files += 1
+    assert said == "finished"
+    child.join()
     chance, found = random.Random(0), []
-    for attempt in range(6):
+    for attempt in range(8):
         out = tmp_path / f"run{attempt}"
-        child, _ = start(out)
-        # After so many blocks, and then at any moment of the next one.
-        until, blocks = chance.randrange(TOTAL), out / "scores.zarr" / "score"
-        while len([*blocks.glob("c.*")]) < until and child.is_alive():
-            time.sleep(0.001)
-        time.sleep(chance.uniform(0, 0.02))
+        child, told = start(out, slow_disk=True)
+        # One of eight parts of the work each time, and anywhere in it.
+        for _ in range(int(files * (attempt + chance.random()) / 8)):
+            assert told.recv() == "a file"
+        time.sleep(chance.uniform(0, 2 * WRITING))
         child.kill()
         child.join()
         started = (out / "scores.zarr").exists()
