@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -67,11 +68,15 @@ def test_workers_below_one_are_refused(paths: xr.DataArray) -> None:
 
 
 def refused(first: Any, second: Any) -> float:
-    raise AnalysisError("refused by a worker", where="here")
+    if multiprocessing.parent_process() is not None:
+        raise AnalysisError("refused by a worker", where="here")
+    return 0.0
 
 
 def killed(first: Any, second: Any) -> float:
-    os._exit(1)
+    if multiprocessing.parent_process() is not None:
+        os._exit(1)
+    return 0.0
 
 
 @pytest.mark.usefixtures("worthwhile")
@@ -80,13 +85,62 @@ def killed(first: Any, second: Any) -> float:
     [(refused, AnalysisError, "here: refused by a worker"), (killed, KntraceError, "was killed")],
 )
 def test_what_fails_in_a_process_is_said_in_this_one(
-    between: pairs.Between, kind: type[KntraceError], said: str
+    between: pairs.Between,
+    kind: type[KntraceError],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # What was given away is left to whom it was given.
+    monkeypatch.setattr(pairs, "_taken_back", lambda given: None)
     sets = [np.zeros((2, 2)), np.ones((2, 2))]
+    job = pairs.Job(between, np.array([(0, 1), (1, 0)]), "s")
     with pytest.raises(kind, match=said):
-        pairs.measure_pairs(
-            between, sets, [(0, 1)], ["a", "b"], stage="s", progress=silent, workers=2
-        )
+        pairs.measure_pairs([job], sets, ["a", "b"], progress=silent, workers=2)
+
+
+def difference(first: Any, second: Any) -> float:
+    return float((first - second).sum())
+
+
+def process(first: Any, second: Any) -> float:
+    return float(os.getpid())
+
+
+@pytest.mark.usefixtures("worthwhile")
+def test_jobs_are_shared_and_told_of_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "_taken_back", lambda given: None)
+    monkeypatch.setattr(pairs, "_PORTION", 1)
+    sets = [np.full((1, 1), float(place)) for place in range(9)]
+    every = pairs.all_pairs(9)
+    jobs = [
+        pairs.Job(process, every[:3], "first", weight=6),
+        pairs.Job(process, every[:0], "none"),
+        pairs.Job(difference, every, "then"),
+        pairs.Job(process, every, "last"),
+    ]
+    calls: list[tuple[Any, ...]] = []
+    mine, nothing, found, theirs = pairs.measure_pairs(
+        jobs, sets, list("abcdefghi"), progress=lambda *call: calls.append(call), workers=2
+    )
+    assert mine[0] == os.getpid() != theirs[-1]
+    assert nothing.size == 0
+    np.testing.assert_array_equal(found, every[:, 0] - every[:, 1])
+    stages = [call[0] for call in calls]
+    assert stages == sorted(stages, key=["first", "none", "then", "last"].index)
+    for stage, total in (("first", 3), ("none", 0), ("then", 36), ("last", 36)):
+        done = [call[1] for call in calls if call[0] == stage]
+        assert done == sorted(done)
+        assert done[-1] == total
+
+
+@pytest.mark.parametrize(("count", "work", "workers"), [(1, 9.0, 4), (703, 7e8, 2), (50, 1.0, 3)])
+def test_portions_hold_every_pair_once(count: int, work: float, workers: int) -> None:
+    portions = list(pairs._portions(5, count, work, workers))
+    places = [pair for _, some in portions for pair in range(some.start, some.stop)]
+    assert places == list(range(count))
+    assert {place for place, _ in portions} == {5}
+    assert len(portions) >= min(count, workers)
+    assert max(some.stop - some.start for _, some in portions) <= -(-count // len(portions))
 
 
 def test_a_process_needs_no_torch() -> None:

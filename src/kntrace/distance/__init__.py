@@ -155,7 +155,7 @@ def pairwise_distances(
         `group` and `other_group`; attributes `distance`, `description`, `unit`, `metric`
         and `wording`, of earth mover's distances `pairs`, `proved` and `largest_gap`: how
         many of the optima were proved by duality, and with what gap; and of `emd_bound` what
-        `EarthMoverBound.prove` found of its error.
+        `EarthMoverBound.proved_pairwise` found of its error.
 
     Raises
     ------
@@ -170,22 +170,24 @@ def pairwise_distances(
         used = data.attrs.get("wording")
         if wording is not None and wording != used:
             raise AnalysisError(f"formation processes of the wording {used!r}", expected=wording)
-        matrix = distance.pairwise(data, progress, workers)
+        if isinstance(distance, Proved):
+            matrix, proof = distance.proved_pairwise(data, progress, workers)
+        else:
+            matrix, proof = distance.pairwise(data, progress, workers), {}
     else:
         if not isinstance(data, xr.Dataset):
             raise _other_data(distance, "the scores of a run, such as run.scores")
         view = read_wording(data, wording)
         used = view.name
-        matrix = distance.pairwise(view, progress, workers)
+        matrix, proof = distance.pairwise(view, progress, workers), {}
     attrs = {
         "distance": distance.name,
         "description": distance.description,
         "unit": distance.unit,
         "metric": distance.metric,
         "wording": used,
+        **proof,
     }
-    if isinstance(distance, Proved) and isinstance(data, xr.DataArray):
-        attrs |= distance.prove(data, matrix, progress, workers)
     return _labelled(matrix, data, attrs)
 
 

@@ -69,12 +69,13 @@ class ScoresDistance(_Described, Protocol):
 class Proved(Protocol):
     """A distance found by optimisation that can prove that what it found is the optimum."""
 
-    def prove(
-        self, formation: xr.DataArray, matrix: Matrix, progress: Progress, workers: int = 1
-    ) -> dict[str, int | float]:
-        """Prove a sample of `matrix`; what is returned goes into the attributes of the result.
+    def proved_pairwise(
+        self, formation: xr.DataArray, progress: Progress, workers: int = 1
+    ) -> tuple[Matrix, dict[str, int | float]]:
+        """Distances as of `pairwise`, and what a sample of them was proved to be.
 
-        Raises `KntraceError` where the proof fails.
+        The latter goes into the attributes of the result. Raises `KntraceError` where the proof
+        fails.
         """
 
 

@@ -13,7 +13,7 @@ from scipy.fft import dct
 from scipy.stats import spearmanr
 
 from kntrace.distance.base import Matrix, process_sets
-from kntrace.distance.pairs import Pair, measure_pairs
+from kntrace.distance.pairs import Job, Pairs, measure_pairs
 from kntrace.distance.sliced import squared_on_a_line
 from kntrace.distance.transport import earth_movers_distance
 from kntrace.errors import AnalysisError, KntraceError
@@ -75,13 +75,15 @@ class EarthMoverBound:
         bound: Matrix = np.ldexp(total, 2 * power)
         return bound
 
-    def prove(
-        self, formation: xr.DataArray, matrix: Matrix, progress: Progress, workers: int = 1
-    ) -> dict[str, int | float]:
-        """Compute some pairs exactly, and say how far the bounds' ranks are to be trusted.
+    def proved_pairwise(
+        self, formation: xr.DataArray, progress: Progress, workers: int = 1
+    ) -> tuple[Matrix, dict[str, int | float]]:
+        """Bounds of all pairs, and how they compare with the exact distances of some.
 
         Returns
         -------
+        matrix : (word, word)
+            As of `pairwise`.
         dict
             `pairs`, all there are; `checked`, how many of them were computed exactly;
             `share`, the median of bound over exact; `rank_correlation` (Spearman) between the
@@ -94,18 +96,20 @@ class EarthMoverBound:
         KntraceError
             If a bound lies above the exact distance.
         """
+        matrix = self.pairwise(formation, progress, workers)
+        return matrix, self._check(formation, matrix, progress, workers)
+
+    def _check(
+        self, formation: xr.DataArray, matrix: Matrix, progress: Progress, workers: int
+    ) -> dict[str, int | float]:
         sets = process_sets(formation)
         names = [str(word) for word in formation["word"].values]
         if len(names) < 2:
             return {"pairs": 0, "checked": 0, "share": 1.0}
         pairs, same = _sample(formation["group"].values, self.checked)
-        exact = np.array(
-            measure_pairs(
-                earth_movers_distance, sets, pairs, names,
-                stage=f"{self.name}: check", progress=progress, workers=workers,
-            )
-        )  # fmt: skip
-        bound = np.array([matrix[pair] for pair in pairs])
+        job = Job(earth_movers_distance, pairs, f"{self.name}: check")
+        [exact] = measure_pairs([job], sets, names, progress=progress, workers=workers)
+        bound = matrix[pairs[:, 0], pairs[:, 1]]
         for place in np.flatnonzero(bound > exact * (1 + _SLACK)):
             i, j = pairs[place]
             raise KntraceError(
@@ -127,7 +131,7 @@ class EarthMoverBound:
         return found
 
 
-def _sample(groups: npt.NDArray[np.str_], most: int) -> tuple[list[Pair], npt.NDArray[np.bool_]]:
+def _sample(groups: npt.NDArray[np.str_], most: int) -> tuple[Pairs, npt.NDArray[np.bool_]]:
     """Pairs evenly spread over all pairs of one group, and over the others; which are the first."""
     if most < 1:
         raise AnalysisError(f"{most} pairs to check", expected="at least one")
@@ -139,7 +143,7 @@ def _sample(groups: npt.NDArray[np.str_], most: int) -> tuple[list[Pair], npt.ND
     for places, count in ((within, share), (between, min(len(between), most - share))):
         if count:
             chosen.extend(places[np.linspace(0, len(places) - 1, count).round().astype(int)])
-    return [(int(first[place]), int(second[place])) for place in chosen], same[chosen]
+    return np.stack((first[chosen], second[chosen]), axis=1), same[chosen]
 
 
 def _auc_error(bound: Matrix, exact: Matrix, same: npt.NDArray[np.bool_]) -> dict[str, int | float]:

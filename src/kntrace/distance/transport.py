@@ -12,7 +12,6 @@ import math
 import time
 import warnings
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -21,7 +20,7 @@ from scipy.spatial.distance import cdist
 
 from kntrace.distance.assignment import GroundCost, best_matching, mean_cost, scaled
 from kntrace.distance.base import Matrix, process_sets
-from kntrace.distance.pairs import measure_pairs
+from kntrace.distance.pairs import Job, Pairs, all_pairs, measure_pairs
 from kntrace.distance.pot import load_pot
 from kntrace.errors import AnalysisError, KntraceError
 from kntrace.progress import Progress
@@ -31,6 +30,8 @@ __all__ = ["EarthMover", "GroundCost", "earth_movers_distance", "lower_bound"]
 _PIVOTS = 50_000_000
 # Pairs that are timed to say how long all of them will take, and for how long.
 _TIMED, _LONG_ENOUGH = 8, 2.0
+# How many times as long as a distance a proof of it takes, or thereabouts.
+_PROOF = 6
 # A found optimum may lie above its proven lower bound by this much of itself, and by this much
 # of the dearest move, in whose rounding the bound is known.
 _SLACK, _ROUNDING = 1e-6, 1e-12
@@ -82,28 +83,23 @@ class EarthMover:
 
     def pairwise(self, formation: xr.DataArray, progress: Progress, workers: int = 1) -> Matrix:
         """Distances of all pairs of words, in the unit of the scores or its square."""
-        sets = self._sets(formation)
-        names = [str(word) for word in formation["word"].values]
-        pairs = list(combinations(range(len(sets)), 2))
-        found = measure_pairs(
-            self._between, sets, pairs, names,
-            stage=self.name, progress=progress, workers=workers,
-        )  # fmt: skip
-        matrix = np.zeros((len(sets), len(sets)))
-        for (i, j), distance in zip(pairs, found, strict=True):
-            matrix[i, j] = distance
-        return matrix.astype(np.float32).astype(np.float64) if self.single else matrix
+        sets, names = self._sets(formation), _names(formation)
+        job = self._all(len(sets))
+        [found] = measure_pairs([job], sets, names, progress=progress, workers=workers)
+        return self._matrix(found, job.pairs, len(sets))
 
-    def prove(
-        self, formation: xr.DataArray, matrix: Matrix, progress: Progress, workers: int = 1
-    ) -> dict[str, int | float]:
-        """Prove by duality that a sample of the distances are the least ones.
+    def proved_pairwise(
+        self, formation: xr.DataArray, progress: Progress, workers: int = 1
+    ) -> tuple[Matrix, dict[str, int | float]]:
+        """Distances of all pairs, and a proof by duality that a sample of them are the least.
 
         A feasible solution of the dual problem, which POT finds, is a lower bound to the cost
         of every plan; a plan of the same cost cannot be bettered.
 
         Returns
         -------
+        matrix : (word, word)
+            As of `pairwise`.
         dict
             `pairs`, all there are; `proved`, how many were proved; `largest_gap`, the largest
             distance between cost and bound among them, as a share of the cost.
@@ -113,18 +109,15 @@ class EarthMover:
         KntraceError
             If a distance lies above its bound by more than rounding explains.
         """
-        sets = self._sets(formation)
-        names = [str(word) for word in formation["word"].values]
-        pairs = list(combinations(range(len(sets)), 2))
-        count = min(len(pairs), max(1, math.ceil(self.proved * len(pairs))))
-        spread = np.linspace(0, len(pairs) - 1, count).round().astype(np.int64)
-        sample = [pairs[place] for place in spread]
-        bounds = measure_pairs(
-            self._bound, sets, sample, names,
-            stage=f"{self.name}: proof", progress=progress, workers=workers,
-        )  # fmt: skip
+        sets, names = self._sets(formation), _names(formation)
+        job = self._all(len(sets))
+        count = min(len(job.pairs), max(1, math.ceil(self.proved * len(job.pairs))))
+        spread = np.linspace(0, len(job.pairs) - 1, count).round().astype(np.int64)
+        proof = Job(self._bound, job.pairs[spread], f"{self.name}: proof", _PROOF)
+        bounds, found = measure_pairs([proof, job], sets, names, progress=progress, workers=workers)
+        matrix = self._matrix(found, job.pairs, len(sets))
         gaps = [0.0]
-        for (i, j), bound in zip(sample, bounds, strict=True):
+        for (i, j), bound in zip(proof.pairs, bounds, strict=True):
             cost = float(matrix[i, j]) ** (2 if self.root else 1)
             gaps.append(abs(cost - bound) / cost if cost else 0.0)
             dearest = float(cdist(sets[i], sets[j], self.ground).max())
@@ -136,7 +129,7 @@ class EarthMover:
                     fix="This is a fault of a solver. Please report it with the run's "
                     "`analysis/formation.zarr`.",
                 )
-        return {"pairs": len(pairs), "proved": count, "largest_gap": max(gaps)}
+        return matrix, {"pairs": len(job.pairs), "proved": count, "largest_gap": max(gaps)}
 
     def seconds_a_pair(self, formation: xr.DataArray) -> float:
         """Time some pairs, evenly spread, in this process: 2 seconds or 8 of them at most."""
@@ -163,12 +156,24 @@ class EarthMover:
             sets[place] = _ordered(values if self.scale == 1 else values * self.scale)
         return sets
 
+    def _all(self, words: int) -> Job:
+        return Job(self._between, all_pairs(words), self.name)
+
+    def _matrix(self, found: Matrix, pairs: Pairs, words: int) -> Matrix:
+        matrix = np.zeros((words, words))
+        matrix[pairs[:, 0], pairs[:, 1]] = found
+        return matrix.astype(np.float32).astype(np.float64) if self.single else matrix
+
     def _between(self, first: Matrix, second: Matrix) -> float:
         cost = _least_cost(first, second, self.ground)
         return math.sqrt(cost) if self.root else cost
 
     def _bound(self, first: Matrix, second: Matrix) -> float:
         return lower_bound(first, second, self.ground)
+
+
+def _names(formation: xr.DataArray) -> list[str]:
+    return [str(word) for word in formation["word"].values]
 
 
 def earth_movers_distance(
