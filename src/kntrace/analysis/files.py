@@ -70,7 +70,7 @@ def write_analysis(run: Run, analysis: Analysis) -> Path:
     folder = run.path / ANALYSIS
     writers: dict[str, Callable[[Path], object]] = {
         _NEURONS: _parquet(tables.neuron_table(analysis.neurons)),
-        _DISTANCES: _csv(tables.pair_table(analysis.distances | analysis.corrected)),
+        _DISTANCES: lambda path: tables.write_pairs(path, analysis.distances | analysis.corrected),
         _CONTRASTS: _csv(tables.contrast_table(analysis.contrasts)),
         _TESTS: _csv(analysis.tests),
         _RELIABILITY: _csv(analysis.reliability),
@@ -88,7 +88,7 @@ def write_analysis(run: Run, analysis: Analysis) -> Path:
         _CONTRASTS_JSON: _json(
             {name: found.to_dict() for name, found in analysis.contrasts.items()}
         ),
-        _OVERLAP: _csv(tables.overlap_table(analysis.overlap)),
+        _OVERLAP: lambda path: tables.write_overlap(path, analysis.overlap),
         _OVERLAP_JSON: _json(analysis.overlap.to_dict()),
         _VERDICT: _json(_verdict_entries(analysis)),
     }
@@ -130,6 +130,8 @@ def _read_all(run: Run, folder: Path) -> Analysis:
     sizes = {"word": len(words), "rank": head["k"], "checkpoint": len(run.suite)}
     probability = read_wording(scores, head["wording"]).probability()
     formation = load_array(folder / _FORMATION, sizes)
+    corrected = head.get("corrected", {})
+    matrices = tables.read_pairs(folder / _DISTANCES, words, labels, head["distances"] | corrected)
     tests = {name: head[name] for name in ("permutations", "seed")}
     return Analysis(
         run=run,
@@ -140,8 +142,8 @@ def _read_all(run: Run, folder: Path) -> Analysis:
         probability=probability,
         neurons=tables.read_neurons(folder / _NEURONS, words, labels, head["k"], head["neurons"]),
         formation=formation,
-        distances=tables.read_pairs(folder / _DISTANCES, words, labels, head["distances"]),
-        corrected=tables.read_pairs(folder / _DISTANCES, words, labels, head.get("corrected", {})),
+        distances={name: matrices[name] for name in head["distances"]},
+        corrected={name: matrices[name] for name in corrected},
         contrasts=tables.read_contrasts(folder / _CONTRASTS, _read_json(folder / _CONTRASTS_JSON)),
         tests=tables.read_table(folder / _TESTS, counts=("permutations",)),
         reliability=tables.read_table(folder / _RELIABILITY, counts=("words", "pairs")),

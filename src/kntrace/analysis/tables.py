@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as parquet
 import xarray as xr
+from pandas.io.parsers import TextFileReader
 
 from kntrace.contrasts import Contrast
 from kntrace.emergence import EARLY_COLUMNS, Early, FormationTimes
@@ -21,16 +24,19 @@ __all__ = [
     "early_table",
     "neuron_table",
     "neuron_times",
-    "overlap_table",
-    "pair_table",
     "read_contrasts",
     "read_early",
     "read_neurons",
     "read_overlap",
     "read_pairs",
     "read_table",
+    "write_overlap",
+    "write_pairs",
 ]
 
+_Places = npt.NDArray[np.integer]
+# Pairs of words that are written or read at a time, unless one word has more.
+_PIECE = 20_000
 _PAIR = ("word", "group", "other_word", "other_group")
 _LEVELS = ("overall", "macro", "group", "word")
 # Columns of text: a word may be called "NA" or "1984", and stays that.
@@ -73,12 +79,9 @@ def read_neurons(
     )
 
 
-def pair_table(matrices: Mapping[str, xr.DataArray]) -> pd.DataFrame:
-    """One row per pair of words, one column per distance."""
-    table = _pairs(next(iter(matrices.values())))
-    for name, matrix in matrices.items():
-        table[name] = _upper(matrix)
-    return table
+def write_pairs(path: Path, matrices: Mapping[str, xr.DataArray]) -> None:
+    """Write one row per pair of words, one column per distance, a few rows at a time."""
+    _write_triangle(path, matrices, diagonal=False)
 
 
 def read_pairs(
@@ -87,27 +90,25 @@ def read_pairs(
     groups: Sequence[str],
     attrs: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, xr.DataArray]:
-    """Read `pair_table` back as symmetric matrices with zero diagonal."""
-    table = _read_csv(path)
+    """Read what `write_pairs` wrote back, as symmetric matrices with zero diagonal."""
+    found = _read_triangle(path, list(attrs), len(words), np.float64, diagonal=False)
     return {
-        name: _matrix(table[name].to_numpy(), words, groups).rename("distance").assign_attrs(entry)
+        name: _labelled(found[name], words, groups).rename("distance").assign_attrs(entry)
         for name, entry in attrs.items()
     }
 
 
-def overlap_table(overlap: Overlap) -> pd.DataFrame:
-    """One row per pair of words with the number of neurons in common; a word has all its own."""
-    table = _pairs(overlap.matrix, diagonal=True)
-    table["overlap"] = _upper(overlap.matrix, diagonal=True)
-    return table
+def write_overlap(path: Path, overlap: Overlap) -> None:
+    """Write one row per pair of words with the neurons in common; a word has all its own."""
+    _write_triangle(path, {"overlap": overlap.matrix}, diagonal=True)
 
 
 def read_overlap(
     path: Path, words: Sequence[str], groups: Sequence[str], entries: Mapping[str, Any]
 ) -> Overlap:
-    """Read `overlap_table` back, with the statistics beside it."""
-    values = _read_csv(path)["overlap"].to_numpy().astype(np.int64)
-    matrix = _matrix(values, words, groups, diagonal=True).rename("overlap")
+    """Read what `write_overlap` wrote back, with the statistics beside it."""
+    found = _read_triangle(path, ["overlap"], len(words), np.int64, diagonal=True)["overlap"]
+    matrix = _labelled(found, words, groups).rename("overlap")
     return Overlap(matrix=matrix.assign_attrs(unit="neurons"), **entries)
 
 
@@ -191,35 +192,66 @@ def _row(table: pd.DataFrame) -> dict[str, Any]:
     return {str(name): column.item() for name, column in table.items()}
 
 
-def _pairs(matrix: xr.DataArray, *, diagonal: bool = False) -> pd.DataFrame:
-    first, second = np.triu_indices(matrix.sizes["word"], 0 if diagonal else 1)
-    words, groups = matrix["word"].values, matrix["group"].values
-    return pd.DataFrame(
-        {
-            "word": words[first],
-            "group": groups[first],
-            "other_word": words[second],
-            "other_group": groups[second],
-        }
-    )
+def _triangle(words: int, diagonal: bool) -> Iterator[tuple[_Places, _Places]]:
+    """Pairs of words, the upper triangle row by row, as many rows at a time as make a piece."""
+    start = 0
+    while start < words:
+        # Rows become shorter: as many as fit if all were as long as the first.
+        stop = min(words, start + max(1, _PIECE // (words - start)))
+        rows = np.arange(start, stop)
+        others = [np.arange(row if diagonal else row + 1, words) for row in rows]
+        yield np.repeat(rows, [len(some) for some in others]), np.concatenate(others)
+        start = stop
 
 
-def _upper(matrix: xr.DataArray, *, diagonal: bool = False) -> npt.NDArray[Any]:
-    values: npt.NDArray[Any] = matrix.transpose("word", "other_word").values
-    return values[np.triu_indices(len(values), 0 if diagonal else 1)]
+def _write_triangle(path: Path, matrices: Mapping[str, xr.DataArray], *, diagonal: bool) -> None:
+    one = next(iter(matrices.values()))
+    words, groups = one["word"].values, one["group"].values
+    values = {
+        name: matrix.transpose("word", "other_word").values for name, matrix in matrices.items()
+    }
+    none: _Places = np.zeros(0, dtype=np.int64)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        for first, second in chain([(none, none)], _triangle(len(words), diagonal)):
+            named = (words[first], groups[first], words[second], groups[second])
+            piece = pd.DataFrame(dict(zip(_PAIR, named, strict=True)))
+            for name, matrix in values.items():
+                piece[name] = matrix[first, second]
+            # The piece of no rows, which comes first, is the header.
+            piece.to_csv(file, index=False, lineterminator="\n", header=first is none)
 
 
-def _matrix(
-    pairs: npt.NDArray[Any],
-    words: Sequence[str],
-    groups: Sequence[str],
-    *,
-    diagonal: bool = False,
+def _read_triangle(
+    path: Path, names: Sequence[str], words: int, kind: npt.DTypeLike, *, diagonal: bool
+) -> dict[str, npt.NDArray[Any]]:
+    """Read matrices back, a few rows at a time; raises `ValueError` if rows are not as many."""
+    found = {name: np.zeros((words, words), dtype=kind) for name in names}
+    with pd.read_csv(
+        path, dtype=str, keep_default_na=False, usecols=[*_PAIR, *names], iterator=True
+    ) as reader:
+        for first, second in _triangle(words, diagonal):
+            if not len(first):
+                continue
+            piece = _next(reader, len(first))
+            if len(piece) < len(first):
+                raise ValueError(f"fewer pairs than {words:,} words have")
+            for name, matrix in found.items():
+                matrix[first, second] = matrix[second, first] = _numbers(piece[name])
+        if len(_next(reader, 1)):
+            raise ValueError(f"more pairs than {words:,} words have")
+    return found
+
+
+def _next(reader: TextFileReader, rows: int) -> pd.DataFrame:
+    try:
+        return reader.get_chunk(rows)
+    except StopIteration:
+        return pd.DataFrame()
+
+
+def _labelled(
+    values: npt.NDArray[Any], words: Sequence[str], groups: Sequence[str]
 ) -> xr.DataArray:
-    upper = np.triu_indices(len(words), 0 if diagonal else 1)
-    values = np.zeros((len(words), len(words)), dtype=pairs.dtype)
-    values[upper] = pairs
-    values[upper[::-1]] = pairs
     names, labels = np.array(words, dtype=np.str_), np.array(groups, dtype=np.str_)
     return xr.DataArray(
         values,
@@ -233,10 +265,15 @@ def _matrix(
     )
 
 
+def _numbers(column: pd.Series[Any]) -> list[float]:
+    """Numbers to the last bit, whatever pandas would make of them by itself."""
+    return [float(value) if value else math.nan for value in column]
+
+
 def _read_csv(path: Path) -> pd.DataFrame:
     """Read text as text, and numbers to the last bit, whatever pandas makes of them by itself."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     for name in table:
         if name not in _TEXT:
-            table[name] = [float(value) if value else np.nan for value in table[name]]
+            table[name] = _numbers(table[name])
     return table
