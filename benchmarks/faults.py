@@ -1,10 +1,10 @@
-"""Kill grow, run, analyse and report at random moments, and see that nothing comes of it.
+"""Kill grow, run, analyse, report, compact at random moments, and see that nothing comes of it.
 
-`python benchmarks/faults.py` kills them 100 times in all (`--kills`) with SIGKILL, each time in a
-process of its own, at a moment drawn evenly from the time that the work takes. What was left
-is looked at, the work is begun again, and what it ends with is held against what it gives when
-nobody disturbs it, byte for byte. `unshare -Urm python benchmarks/faults.py --full-disk` does the
-same with a real file system (tmpfs) that runs full half-way through each of the four.
+`python benchmarks/faults.py` kills them 120 times in all (`--kills` 100, and 20 of the last) with
+SIGKILL, each time in a process of its own, at a moment drawn evenly from the time that the work
+takes. What was left is looked at, the work is begun again, and what it ends with is held against
+what it gives when nobody disturbs it, byte for byte. `unshare -Urm python benchmarks/faults.py
+--full-disk` does the same with a real file system (tmpfs) that runs full half-way through each.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any
 PRELOADED = [
     *("transformers.processing_utils", "transformers.models.gpt_neox.modeling_gpt_neox"),
     *("kntrace.attribution", "kntrace.sweep", "kntrace.grow", "kntrace.report"),
-    *("kntrace.analysis", "kntrace.figures"),
+    *("kntrace.analysis", "kntrace.figures", "kntrace.compacting"),
 ]
 # Records of when and how long, which differ from one go to the next.
 _DATED = {"training.json", "provenance.json", ".lock"}
@@ -74,20 +74,29 @@ def report(folder: Path) -> None:
     write_report(opened, found)
 
 
+def compact(folder: Path) -> None:
+    """Make a small run of the one that lies beside the folder."""
+    import kntrace
+
+    kntrace.compact(kntrace.open_run(folder.with_name("run")), folder)
+
+
 @dataclass(frozen=True)
 class Part:
-    """One kind of work: what does it, what of the folder it makes, its share of 100 kills."""
+    """One kind of work: what does it, what of which folder it makes, its share of 100 kills."""
 
     work: Callable[[Path], None]
     makes: tuple[str, ...]
     share: int
+    folder: str = "run"
 
 
 PARTS = {
-    "grow": Part(grow, ("",), 25),
+    "grow": Part(grow, ("",), 25, "suite"),
     "run": Part(run, ("",), 40),
     "analyse": Part(analyse, ("analysis",), 20),
     "report": Part(report, ("figures", "report.html"), 15),
+    "compact": Part(compact, ("",), 20, "compacted"),
 }
 
 
@@ -133,7 +142,7 @@ def kill_often(home: Path, name: str, kills: int, seed: int = 0) -> Count:
         If something was lost, made again that was there, or ends otherwise than undisturbed.
     """
     started, part, count, chance = time.monotonic(), PARTS[name], Count(name), random.Random(seed)
-    folder = home / ("suite" if name == "grow" else "run")
+    folder = home / part.folder
     child, told = _start(part, folder)
     before = time.monotonic()
     _expect(_said(told) == "done", f"{name} failed undisturbed")
@@ -178,7 +187,7 @@ def fill_disk(disk: Path, name: str) -> int:
     """
     from kntrace.errors import KntraceError
 
-    part, folder = PARTS[name], disk / ("suite" if name == "grow" else "run")
+    part, folder = PARTS[name], disk / PARTS[name].folder
     before = _used(disk)
     part.work(folder)
     wanted, makes = tree(folder), _used(disk) - before
@@ -278,7 +287,7 @@ def _look_at(name: str, folder: Path, wanted: dict[str, bytes]) -> None:
     try:
         opened = kntrace.open_run(folder)
     except RunError as error:
-        _expect(name == "run", f"{name} made a run unreadable: {error}")
+        _expect(name in ("run", "compact"), f"{name} made a run unreadable: {error}")
         return
     _expect(status(opened).damaged == (), f"{name} left damaged blocks")
     if name == "analyse":
@@ -296,7 +305,7 @@ def _expect(holds: bool, what: str) -> None:
 
 
 def main() -> int:
-    """Kill all four, and print what came of it."""
+    """Kill them all, and print what came of it."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--kills", type=int, default=100)
     options.add_argument("--seed", type=int, default=0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ import xarray as xr
 
 import kntrace
 from archives import flip
+from conftest import TinySuite
 from kntrace import compact, formation_processes, knowledge_neurons, open_run
 from kntrace.analysis import Analysis, analyse, load_analysis
 from kntrace.archive import Run, status
@@ -23,10 +26,13 @@ from kntrace.errors import AnalysisError, KntraceError, RunError, SettingsError
 from kntrace.export import export_run
 from kntrace.figures import draw_all
 from kntrace.formation import prompt_mean
+from kntrace.progress import silent
 from kntrace.report import write_report
 from kntrace.settings import Settings
 from kntrace.testing import synthetic_run, synthetic_scores
 from kntrace.views import VIEWS, WEIGHT_VIEWS, compute_views, lacking
+from test_cli import kn
+from test_untrusted_runs import bomb
 
 GROUPS = {"Birds": ("Hen", "Owl", "Jay"), "Metals": ("Tin", "Zinc", "Iron")}
 TOP = 7
@@ -190,6 +196,7 @@ def test_the_usual_number_is_one_that_it_can_tell(runs: dict[str, Run], tmp_path
     assert "kept_activation" not in few.scores
 
 
+@pytest.mark.slow
 def test_figures_and_report(runs: dict[str, Run], analysed: list[Analysis], tmp_path: Path) -> None:
     drawn = draw_all(analysed[1], tmp_path / "figures", formats=("png",))
     assert drawn
@@ -309,3 +316,79 @@ def test_a_list_of_neurons_from_a_stranger(runs: dict[str, Run], neurons: list[i
     with pytest.raises(KntraceError, match="list of the neurons"):
         knowledge_neurons(forged, 3)
     assert isinstance(forged, xr.Dataset)
+
+
+def test_the_command_line(runs: dict[str, Run], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    told = kn("compact", runs["prompts"].path, out, "--top", TOP, "--json").stdout
+    found = json.loads(told)
+    assert (found["top"], found["neurons"], found["most"]) == (TOP, 120, runs["small"].kept)
+    assert 0 < found["bytes"] < found["bytes_before"]
+    assert contents(out / SCORES) == contents(runs["small"].path / SCORES)
+    assert "a run already" in kn("compact", runs["prompts"].path, out, expect=2).stderr
+    less = tmp_path / "less"
+    told = kn("compact", runs["prompts"].path, less, "--no-activations").stdout
+    assert "neurons a word are kept" in told
+    assert "--k 3 or less" in told
+    assert not open_run(less).settings.activations
+    kn("analyse", out, "--k", 5, "--permutations", 9, "--no-figures")
+    assert "8 strongest" in kn("analyse", out, "--k", 8, "--no-figures", expect=2).stderr
+    assert "18 of 18 blocks done" in kn("status", out).stdout
+
+
+def test_it_is_ablated_as_its_source(tiny_suite: TinySuite, tmp_path: Path) -> None:
+    means = kntrace.run(
+        *(tiny_suite.study, tiny_suite.suite, tmp_path / "means"),
+        settings=Settings(keep="means"),
+        threads=1,
+        progress=silent,
+    )
+    small = compact(means, tmp_path / "small", top=4)
+    little = {"partners": 1, "draws": 1, "singles": 3, "methods": ("zero",), "progress": silent}
+    true, mine = (kntrace.ablate(run, doses=(1, 4), **little) for run in (means, small))
+    pd.testing.assert_frame_equal(mine.table, true.table)
+    for kind, part in mine.singles.groupby("kind", observed=True):
+        whole = true.singles[true.singles["kind"] == kind]
+        known = part["score"].notna()
+        pd.testing.assert_frame_equal(part[known], whole[known])
+        # Of a random neuron that was not kept there is no score to be told.
+        assert known.all() == (kind == "own")
+    with pytest.raises(AnalysisError, match=r"5 strongest.*4 at most"):
+        kntrace.ablate(small, doses=(5,), anew=True, **little)
+
+
+def test_at_a_url(runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KNTRACE_CACHE", str(tmp_path / "here"))
+    url, store = "memory://compacted/small", fsspec.filesystem("memory")
+    store.mkdirs("/compacted", exist_ok=True)
+    try:
+        made = compact(runs["means"], url, top=TOP)
+        assert made.path.is_relative_to(tmp_path / "here")
+        there = [name for name in store.find("/compacted/small") if SCORES in name]
+        assert len(there) == len(contents(runs["small"].path / SCORES))
+        monkeypatch.setenv("KNTRACE_CACHE", str(tmp_path / "there"))
+        assert contents(open_run(url).path / SCORES) == contents(runs["small"].path / SCORES)
+    finally:
+        store.rm("/compacted", recursive=True)
+
+
+@pytest.mark.parametrize("name", ["kept_score", "kept_neuron", "identity", "layer_size"])
+@pytest.mark.parametrize("fault", ["gone", "of another shape", "a bomb"])
+def test_arrays_from_a_stranger(
+    runs: dict[str, Run], tmp_path: Path, name: str, fault: str
+) -> None:
+    path = copied(runs["small"], tmp_path / "run")
+    array = path / SCORES / name
+    if fault == "gone":
+        shutil.rmtree(array)
+    elif fault == "of another shape":
+        said = json.loads((array / "zarr.json").read_text())
+        said["shape"][-1] += 1
+        (array / "zarr.json").write_text(json.dumps(said))
+    else:
+        next(array.glob("c.*")).write_bytes(bomb(64))
+        with pytest.raises(RunError, match="damaged"):
+            open_run(path).scores[name].load()
+        return
+    with pytest.raises(RunError, match=r"are not those|cannot be read"):
+        open_run(path)

@@ -49,7 +49,7 @@ def run(tmp_path: Path, master: Path) -> Path:
 # Killed, or out of disk: a few of what `make faults` does by the hundred
 
 
-@pytest.mark.parametrize("name", ["grow", "analyse"])
+@pytest.mark.parametrize("name", ["grow", "analyse", "compact"])
 def test_killed_at_random_moments(tmp_path: Path, run: Path, name: str) -> None:
     """`run` is killed often in test_sweep.py."""
     assert run == tmp_path / "run"

@@ -29,6 +29,8 @@ __all__ = ["Mirror", "is_url", "mirrored", "url_of"]
 # A letter at least, or Windows' drives would be protocols.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://.+")
 _PARTIAL = ".partial"
+# What a block ends with, whatever of its scores a run keeps.
+_COMMITTING = ("score", "mean_score", "kept_score")
 _URL_FILE = "mirror-of-url"
 _AT_ONCE = 256
 _EVERY = 30.0
@@ -306,14 +308,14 @@ def _rank(name: str) -> int:
         return 0
     if not name.startswith(f"{folder.SCORES}/"):
         return 3
-    return 2 if name.startswith(f"{folder.SCORES}/score/") else 1
+    return 2 if name.split("/")[1] in _COMMITTING else 1
 
 
 def _is_kept(name: str) -> bool:
     """Whether a file belongs to the run, and not to a process that works on it."""
     parts = name.split("/")
     passing = parts[0] in (folder.SESSIONS, folder.LOCK, folder.CHANGING)
-    return not passing and not name.endswith(_PARTIAL)
+    return not passing and not any(part.endswith(_PARTIAL) for part in parts)
 
 
 def _is_plain(name: str) -> bool:

@@ -11,6 +11,7 @@ import kntrace
 from kntrace.cli import values
 from kntrace.cli.options import given, how, output, what
 from kntrace.cli.printing import tell
+from kntrace.errors import SettingsError
 from kntrace.settings import Settings
 from kntrace.study import Study
 from kntrace.suite import Suite
@@ -147,6 +148,12 @@ class Asked:
 def asked_for(context: typer.Context) -> Asked:
     """Read study and suite, and make settings of the options on the command line."""
     options = {name: context.params[name] for name in _SETTINGS}
+    if options["keep"] == "chosen":
+        raise SettingsError(
+            "--keep chosen: a sweep cannot know which neurons later checkpoints choose",
+            expected=" or ".join(values.KEEPS),
+            fix="Keep means, and make a smaller run of it with `kntrace compact` when it is done.",
+        )
     baseline = options["baseline"]
     named = baseline in ("zero", "mean")
     options["baseline"] = baseline if named else "zero"
