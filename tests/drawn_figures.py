@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -54,6 +55,9 @@ def assert_readable(figure: Figure, what: str = "", room: Size | None = None) ->
             box = text.get_window_extent()
             assert inside(box, figure.bbox), (what, text.get_text())
             assert float(text.get_fontsize()) >= 6, (what, text.get_text())
+        for one, other in combinations(names_of_axes(figure), 2):
+            boxes = (one.get_window_extent(), other.get_window_extent())
+            assert not overlap(*boxes), (what, one.get_text(), other.get_text())
         for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
             boxes = [tick.get_window_extent() for tick in tick_labels(axis)]
             for one, other in combinations(boxes, 2):
@@ -70,6 +74,21 @@ def shown(figure: Figure) -> Iterator[Text]:
         assert isinstance(text, Text)
         if text.get_visible() and text.get_text().strip() and id(text) not in hidden:
             yield text
+
+
+def names_of_axes(figure: Figure) -> list[Text]:
+    """What stands beside panels: the names of their axes, titles, and the legends' texts."""
+    beside = {
+        id(text)
+        for ax in figure.axes
+        for text in (ax.xaxis.label, ax.yaxis.label, ax.title, *_legend_texts(ax))
+    }
+    return [text for text in shown(figure) if id(text) in beside]
+
+
+def _legend_texts(ax: Axes) -> list[Text]:
+    legend = ax.get_legend()
+    return [] if legend is None else list(legend.get_texts())
 
 
 def tick_labels(axis: Axis) -> list[Text]:

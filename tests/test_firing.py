@@ -21,6 +21,7 @@ from kntrace.probes.firing import (
     corpus_of,
     firing,
     judge,
+    judge_less,
     position_information,
     read_corpus,
 )
@@ -74,6 +75,24 @@ def test_planted_neurons_are_called_what_they_are() -> None:
     # Half of the places tell all there is to tell: log 2, less what chance adds.
     chance = (LENGTH - 1) / (2 * ROWS * LENGTH)
     assert found.position[3] == pytest.approx(np.log(2) - chance)
+
+
+def test_each_fifth_of_the_text_is_left_out_in_turn() -> None:
+    corpus = random_corpus()
+    tokens, fifth = corpus.tokens, ROWS * LENGTH // 5
+    early = np.arange(len(tokens)) < fifth
+    chance = np.random.default_rng(8).random(len(tokens)) < 0.5
+    # Detects a token; does so but for the text's first fifth; never does.
+    fires = np.stack([tokens == 3, np.where(early, chance, tokens == 3), chance], axis=1)
+    found = judge_less(fires, corpus)
+    assert [one.token.tolist() for one in found] == [
+        [True, place == 0, False] for place in range(5)
+    ]
+    # Against the same without the second fifth, written out.
+    kept = np.r_[:fifth, 2 * fifth : len(tokens)]
+    alone = judge(fires[kept], Corpus(tokens[kept].reshape(-1, LENGTH)))
+    for name in ("frequency", "cover", "token", "trigram", "position"):
+        np.testing.assert_array_equal(getattr(found[1], name), getattr(alone, name))
 
 
 def test_firing_dealt_anew_is_nothing() -> None:
@@ -185,7 +204,10 @@ class Said:
                 here = fires if place else fires[rng.permutation(len(fires))]
                 dealt = judge(fires[rng.permutation(len(fires))], corpus)
                 layer = SimpleNamespace(
-                    text=judge(here, corpus), chance=dealt, shuffled=dealt.positional
+                    text=judge(here, corpus),
+                    less=judge_less(here, corpus),
+                    chance=dealt,
+                    shuffled=dealt.positional,
                 )
                 return SimpleNamespace(rows=120, types=59, never_negative=True, layers=[layer] * 2)
 
@@ -207,6 +229,12 @@ def test_the_view_shows_what_comes_with_training(tmp_path: Path) -> None:
     for kind in ("token", "trigram", "positional"):
         assert layers.loc[("step0", 0), kind] == 0
         assert layers.loc[("step100", 0), f"{kind}_chance"] == 0
+    # Every fifth of the text says the same of planted neurons at the end.
+    whole = found.tables["whole"].set_index("checkpoint")
+    last = [whole.loc["step100", f"token{end}"] for end in ("", "_low", "_high")]
+    assert last == pytest.approx([1 / 6] * 3)
+    assert found.facts["token_low_last"] == pytest.approx(1 / 6)
+    assert "fire at 1 to 5 tokens 16.7% [16.7%, 16.7%] (by chance 0.0%)" in view.describe(found)
     assert found.facts["share"] == 0
     assert "above zero" in view.describe(found)
     assert "Over 120 rows of 64 tokens, 59 different ones" in view.describe(found)

@@ -93,7 +93,8 @@ def test_every_view_can_be_read_at_every_size(name: str) -> None:
         "A group with a long name": ("猫", "a word that goes on and on, for no good reason"),
         **{f"G{place}": (f"w{place}a", f"w{place}b", f"w{place}c") for place in range(9)},
     }
-    found = VIEWS[name].compute(Asked(scores(groups=groups, checkpoints=12), floor=0.3))
+    asked = scores(groups=groups, checkpoints=12, wordings=("main", "neutral"))
+    found = VIEWS[name].compute(Asked(asked, floor=0.3))
     for size in SIZES:
         with sized(size) as room:
             assert_readable(VIEWS[name].draw(found), f"{name}, {size}", room)

@@ -87,6 +87,7 @@ def view(
     --steps, --suite, --device and --threads are for views that read the checkpoints' weights.
     """
     from kntrace import views
+    from kntrace.figures import figures_folder
 
     opened = kntrace.open_run(run)
     if not names:
@@ -140,6 +141,8 @@ def view(
     for absent in left_out:
         say(f"Left out: {absent.name}{_lacks(views.lacking(opened, absent))}.")
     say(f"Tables: {views.where_kept(opened)}")
+    if figures:
+        say(f"Figures: {figures_folder(opened.path, size)}")
 
 
 def _state(row: dict[str, object]) -> str:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from kntrace.figures.labels import fitted
+from kntrace.figures.labels import fitted, wrapped
 from kntrace.figures.steps import StepAxis
 from kntrace.figures.style import INK, MUTED, PALE, TEXT, drawing, settle, tidy
 from kntrace.views.layout import lay_out
@@ -87,6 +87,8 @@ def draw_lines(
         axis = step_axis(table)
         names = [name for name in looks if name in set(table["line"])]
         handles = _handles(names, looks, shaded=any(_unknown(table)))
+        if barred := [name for name in names if _barred(table, name)]:
+            handles.insert(len(names), _bar(looks[barred[0]][1]["color"]))
         panels = ascii_lowercase[: max(2, len(titles)) if beside else len(titles)]
         strip = ascii_lowercase[len(panels) : len(panels) + len(_NAMES)]
         # The last one has its row to itself where there is none beside it.
@@ -96,7 +98,7 @@ def draw_lines(
             ax = laid.axes[letter]
             plot_lines(ax, table, panel, axis, looks)
             axis.apply(ax, laid.widths[letter])
-            ax.set_ylabel(label, labelpad=2)
+            ax.set_ylabel("\n".join(wrapped(label, laid.heights[letter], 2, TEXT)), labelpad=2)
             heading = fitted((headings or {}).get(panel, ""), laid.widths[letter], TEXT)
             ax.set_title(heading, loc="left", pad=3, size=TEXT)
         if beside is not None:
@@ -154,6 +156,17 @@ def _unknown(table: pd.DataFrame) -> list[bool]:
     known = table[(table["panel"] == "probability") & (table["line"] == "own")]
     pairs = zip(known["value"], known["floor"], strict=True)
     return [bool(value < floor) for value, floor in pairs]
+
+
+def _barred(table: pd.DataFrame, name: str) -> bool:
+    """Whether this line has an interval over prompts, which is drawn as bars."""
+    rows = table.loc[table["line"] == name, ["prompts_low", "prompts_high"]]
+    return bool(np.isfinite(rows.to_numpy(dtype=np.float64)).any())
+
+
+def _bar(color: str) -> Artist:
+    look: dict[str, Any] = {"color": color, "linestyle": "", "markeredgewidth": 0.7}
+    return Line2D([], [], **look, marker="|", markersize=6, label="95 % over prompts")
 
 
 def _handles(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,12 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from kntrace.documents import read_text
+from kntrace.effects.statistics import jackknife
 from kntrace.errors import AnalysisError
 from kntrace.figures.style import TEXT, drawing, settle, tidy
 from kntrace.views.base import Asked, Found
 from kntrace.views.drawing import shade_unknown, step_axis
 from kntrace.views.layout import lay_out
-from kntrace.views.lines import known_lines, line_table
+from kntrace.views.lines import SHARE, known_lines, line_table
 from kntrace.views.parts import Tables
 
 __all__ = ["Firing"]
@@ -65,13 +67,14 @@ class Firing:
     how_to_read: str = (
         "Shares of all neurons that never fire in the text, that fire at a few tokens or "
         "sequences of three tokens alone, or whose firing hangs on the position in the row (more "
-        "than 0.05 nats). Left through training, right by layer at the last checkpoint. Dotted: "
-        "the same when the places at which a neuron fires are dealt out anew, which is chance; "
-        "crosses: neurons that are positional in a text whose tokens are shuffled, where no "
-        "token tells the position. Where activations are smooth, firing is relative to a "
-        "neuron's own largest value, and the shares of detectors hang on that rule: compare "
-        "checkpoints under one rule, and with the first one, which is untrained, and not with "
-        "numbers of networks with ReLU."
+        "than 0.05 nats). Bars are 95 % intervals, from leaving out each fifth of the text. Left "
+        "through training, right by layer at the last checkpoint. Dotted: the same when the "
+        "places at which a neuron fires are dealt out anew, which is chance; crosses: neurons "
+        "that are positional in a text whose tokens are shuffled, where no token tells the "
+        "position. Where activations are smooth, firing is relative to a neuron's own largest "
+        "value, and the shares of detectors hang on that rule: compare checkpoints under one "
+        "rule, and with the first one, which is untrained, and not with numbers of networks with "
+        "ReLU."
     )
     needs: tuple[str, ...] = ("probability",)
 
@@ -98,7 +101,7 @@ class Firing:
         def measure(place: int, opened: Any) -> Tables:
             return self._measure(asked, place, opened, rules)
 
-        parts = []
+        parts: list[Tables] = []
         for _, found in asked.measured(self, measure, "all", of=_digest(self.corpus)):
             # One rule for all checkpoints, which is that of the first.
             rules = rules or [float(found["text"]["share"].iloc[0])]
@@ -107,8 +110,12 @@ class Firing:
         text = parts[-1]["text"].iloc[0]
         count, types = int(text["rows"]), int(text["types"])
         used = f"{count} rows of {self.length} tokens, {types} different ones"
-        facts = _facts(layers) | {"text": used, "share": rules[0], "corpus": self.corpus}
-        tables = {"layers": layers, "lines": line_table(asked, known_lines(asked))}
+        tables = {
+            "layers": layers,
+            "whole": _whole(parts),
+            "lines": line_table(asked, known_lines(asked)),
+        }
+        facts = _facts(tables["whole"]) | {"text": used, "share": rules[0], "corpus": self.corpus}
         return Found(tables, facts, _say(facts))
 
     def _measure(
@@ -125,6 +132,7 @@ class Firing:
                 "step": int(asked.scores["step"].values[place]),
                 "layer": int(asked.scores["layer"].values[layer]),
                 **_shares(one.text),
+                **_intervals(one.text, one.less),
                 **{f"{name}_chance": value for name, value in _shares(one.chance).items()
                    if name in CLASSES},
                 "positional_shuffled": float(one.shuffled.mean()),
@@ -132,7 +140,12 @@ class Firing:
             for layer, one in enumerate(read.layers)
         ]  # fmt: skip
         text = pd.DataFrame([{"rows": read.rows, "types": read.types, "share": share}])
-        return {"layers": pd.DataFrame(rows), "text": text}
+        # The mean over layers, with all of the text and less each of its stretches.
+        less = [
+            pd.DataFrame([_kinds(layer.less[place]) for layer in read.layers]).mean()
+            for place in range(len(read.layers[0].less))
+        ]
+        return {"layers": pd.DataFrame(rows), "less": pd.DataFrame(less), "text": text}
 
     def prepare(self, found: Found) -> Found:
         """Return it as it is."""
@@ -145,11 +158,11 @@ class Firing:
             layers = found.main
             left, right = laid.axes["a"], laid.axes["b"]
             drawn = [name for name in layers if str(name).split("_")[0] in CLASSES]
-            top = max(float(layers[drawn].to_numpy().max()), _LEAST)
+            top = max(float(np.nanmax(layers[drawn].to_numpy())), _LEAST)
             axis = step_axis(found.tables["lines"])
             place = dict(zip(axis.labels, axis.places, strict=True))
-            whole = layers.groupby("checkpoint", sort=False).mean(numeric_only=True)
-            _draw(left, np.array([place[str(label)] for label in whole.index]), whole)
+            whole = found.tables["whole"]
+            _draw(left, np.array([place[str(label)] for label in whole["checkpoint"]]), whole)
             axis.apply(left, laid.widths["a"])
             shade_unknown(left, found.tables["lines"], axis)
             left.set_title("all layers, through training", loc="left", pad=3, size=TEXT)
@@ -189,18 +202,45 @@ def _shares(one: Any) -> dict[str, float]:
     }
 
 
-def _facts(layers: pd.DataFrame) -> dict[str, Any]:
-    names = list(dict.fromkeys(layers["checkpoint"]))
+def _kinds(one: Any) -> dict[str, float]:
+    return {name: value for name, value in _shares(one).items() if name in CLASSES}
+
+
+def _intervals(one: Any, less: Sequence[Any]) -> dict[str, float]:
+    """Low and high end (95 %) of every kind's share, over stretches of the text."""
+    found: dict[str, float] = {}
+    rest = [_kinds(part) for part in less]
+    for name, value in _kinds(one).items():
+        about = jackknife(value, [part[name] for part in rest]).within(*SHARE)
+        found |= {f"{name}_low": about.low, f"{name}_high": about.high}
+    return found
+
+
+def _whole(parts: Sequence[Tables]) -> pd.DataFrame:
+    """A row a checkpoint: the mean over layers, with its own interval."""
+    rows = []
+    for found in parts:
+        mean = found["layers"].mean(numeric_only=True).drop("layer")
+        for name in CLASSES:
+            about = jackknife(float(mean[name]), found["less"][name]).within(*SHARE)
+            mean[f"{name}_low"], mean[f"{name}_high"] = about.low, about.high
+        rows.append({"checkpoint": found["layers"]["checkpoint"].iloc[0], **mean})
+    return pd.DataFrame(rows)
+
+
+def _facts(whole: pd.DataFrame) -> dict[str, Any]:
+    names = list(whole["checkpoint"])
     facts: dict[str, Any] = {
         "first_checkpoint": str(names[0]),
         "last_checkpoint": str(names[-1]),
         "checkpoints": len(names),
     }
-    for when, label in (("first", names[0]), ("last", names[-1])):
-        here = layers[layers["checkpoint"] == label].mean(numeric_only=True)
+    for when, place in (("first", 0), ("last", -1)):
+        here = whole.iloc[place]
         for name in CLASSES:
             facts[f"{name}_{when}"] = float(here[name])
-            facts[f"{name}_chance_{when}"] = float(here[f"{name}_chance"])
+            for of in ("low", "high", "chance"):
+                facts[f"{name}_{of}_{when}"] = float(here.get(f"{name}_{of}", float("nan")))
         for name in ("positional_shuffled", "frequency", "cover"):
             facts[f"{name}_{when}"] = float(here[name])
     return facts
@@ -213,18 +253,22 @@ def _say(facts: dict[str, Any]) -> tuple[str, ...]:
         else f"where its activation is above {facts['share']:g} of its largest in the text"
     )
 
+    def share(kind: str, when: str) -> str:
+        value, low, high = (facts[f"{kind}{of}_{when}"] for of in ("", "_low", "_high"))
+        return f"{value:.1%}" + (f" [{low:.1%}, {high:.1%}]" if np.isfinite(low) else "")
+
     def kinds(when: str) -> str:
         return ", ".join(
-            f"{name} {facts[f'{kind}_{when}']:.1%} (by chance {facts[f'{kind}_chance_{when}']:.1%})"
+            f"{name} {share(kind, when)} (by chance {facts[f'{kind}_chance_{when}']:.1%})"
             for kind, (name, _, _) in CLASSES.items()
             if kind != "dead"
         )
 
     return (
         f"Over {facts['text']}; a neuron fires {rule}. At {facts['last_checkpoint']} "
-        f"{facts['dead_last']:.1%} of the neurons never fire; {kinds('last')}. In shuffled text "
+        f"{share('dead', 'last')} of the neurons never fire; {kinds('last')}. In shuffled text "
         f"{facts['positional_shuffled_last']:.1%} are positional.",
-        f"At {facts['first_checkpoint']} {facts['dead_first']:.1%} never fire; {kinds('first')}; "
+        f"At {facts['first_checkpoint']} {share('dead', 'first')} never fire; {kinds('first')}; "
         f"in shuffled text {facts['positional_shuffled_first']:.1%} are positional.",
         f"Alive ones fire at {facts['frequency_last']:.1%} of the tokens at "
         f"{facts['last_checkpoint']} ({facts['frequency_first']:.1%} at "
@@ -246,6 +290,7 @@ def _handles() -> list[Line2D]:
 def _draw(ax: Axes, x: Any, table: pd.DataFrame) -> None:
     for kind, (_, colour, marker) in CLASSES.items():
         ax.plot(x, table[kind], color=colour, marker=marker, markersize=2.4, linewidth=1.0)
+        ax.vlines(x, table[f"{kind}_low"], table[f"{kind}_high"], color=colour, linewidth=0.7)
         if kind != "dead":
             ax.plot(x, table[f"{kind}_chance"], color=colour, linestyle=":", linewidth=0.9)
     ax.plot(x, table["positional_shuffled"], color="#D55E00", marker="x", linestyle="",
