@@ -234,7 +234,7 @@ def test_the_view_shows_what_comes_with_training(tmp_path: Path) -> None:
     last = [whole.loc["step100", f"token{end}"] for end in ("", "_low", "_high")]
     assert last == pytest.approx([1 / 6] * 3)
     assert found.facts["token_low_last"] == pytest.approx(1 / 6)
-    assert "fire at 1 to 5 tokens 16.7% [16.7%, 16.7%] (by chance 0.0%)" in view.describe(found)
+    assert "16.7% [16.7%, 16.7%] fire at 1 to 5 tokens (by chance 0.0%)" in view.describe(found)
     assert found.facts["share"] == 0
     assert "above zero" in view.describe(found)
     assert "Over 120 rows of 64 tokens, 59 different ones" in view.describe(found)

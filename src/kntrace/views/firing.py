@@ -259,7 +259,7 @@ def _say(facts: dict[str, Any]) -> tuple[str, ...]:
 
     def kinds(when: str) -> str:
         return ", ".join(
-            f"{name} {share(kind, when)} (by chance {facts[f'{kind}_chance_{when}']:.1%})"
+            f"{share(kind, when)} {name} (by chance {facts[f'{kind}_chance_{when}']:.1%})"
             for kind, (name, _, _) in CLASSES.items()
             if kind != "dead"
         )
