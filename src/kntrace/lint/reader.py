@@ -9,7 +9,7 @@ from kntrace.errors import ModelError
 from kntrace.lint.views import Asked
 from kntrace.models.feedforward import reads_both_ways
 from kntrace.models.load import load_tokenizer
-from kntrace.models.tokens import Encoded, encode
+from kntrace.models.tokens import Encoded, encode, token_ids
 from kntrace.suite import Checkpoint
 
 __all__ = ["Read", "Reader", "load_reader"]
@@ -65,12 +65,12 @@ class Reader:
 
     def plain(self, text: str) -> tuple[int, ...]:
         """Tokens of a text by itself, without special ones around it."""
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return token_ids(self.tokenizer, text, add_special_tokens=False)
 
     def around(self) -> tuple[str, ...]:
         """The special tokens that the tokenizer puts around a text of its own accord."""
         text = "a"
-        ids, plain = list(self.tokenizer(text)["input_ids"]), list(self.plain(text))
+        ids, plain = list(token_ids(self.tokenizer, text)), list(self.plain(text))
         for start in range(len(ids) - len(plain) + 1):
             if ids[start : start + len(plain)] == plain:
                 del ids[start : start + len(plain)]

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from kntrace.errors import SuiteError
+from kntrace.models.patterns import fault_of_pattern
 from kntrace.suite.weights import size_in_words, weight_files
 
 __all__ = ["check_beside", "check_described", "check_size"]
@@ -46,6 +47,9 @@ _COUNTS = (
 # Of a tokenizer; what it names by these is only compared with.
 _COMPARED = {"model_max_length", "max_length", "max_len"}
 _MOST_TOKENS = 1_000_000
+_MOST_EXPRESSIONS = 32
+_SHOWN, _FAULT = 80, 200
+"""Characters of an expression, and of what is wrong with it, in a message."""
 _MOST_GROWTH = 10_000
 """How much longer the rules of a tokenizer may make a text."""
 
@@ -59,13 +63,13 @@ _SPARE = 2**30
 def check_beside(folder: Path, where: str) -> None:
     """Look at the small files of a model's folder.
 
-    Costs about 20 ms a megabyte. What a tokenizer's regular expressions may take is not known
-    from looking at them.
+    Costs about 20 ms a megabyte.
 
     Raises
     ------
     SuiteError
-        If one is over 64 MB, no JSON, nested more than 64 deep, or asks for what no model has.
+        If one is over 64 MB, no JSON, nested more than 64 deep, or asks for what no model has;
+        if a tokenizer's regular expression may take forever (see `models/patterns.py`).
     """
     for name in _JSON:
         if (folder / name).is_file():
@@ -195,13 +199,36 @@ def _check_tokens(found: dict[str, Any], file: str, where: str) -> None:
             )
 
 
+def _check_expression(pattern: str, number: int, where: str) -> None:
+    if number > _MOST_EXPRESSIONS:
+        raise SuiteError(
+            "tokenizer.json has very many regular expressions",
+            where=where,
+            expected=f"at most {_MOST_EXPRESSIONS}",
+        )
+    fault = fault_of_pattern(pattern)
+    if fault is not None:
+        shown = pattern if len(pattern) <= _SHOWN else pattern[: _SHOWN - 1] + "…"
+        raise SuiteError(
+            f"a regular expression of tokenizer.json may take forever: {fault[:_FAULT]}",
+            where=where,
+            expected="no repetition of what has several lengths, and at most two in a row, unlike "
+            f"{shown!r}",
+            fix="If you trust it, write the expression in tokenizer.json in another way.",
+        )
+
+
 def _check_rules(found: dict[str, Any], where: str) -> None:
-    """Refuse replacements that, one after the other, would unfold a word to gigabytes."""
+    """Refuse expressions that may take forever, and replacements that unfold to gigabytes."""
     growth, stack = 1.0, [found.get(name) for name in ("normalizer", "pre_tokenizer", "decoder")]
+    expressions = 0
     while stack:
         held = stack.pop()
         if isinstance(held, dict):
             stack += held.values()
+            if isinstance(held.get("Regex"), str):
+                expressions += 1
+                _check_expression(held["Regex"], expressions, where)
             content, pattern = held.get("content"), held.get("pattern")
             if held.get("type") == "Replace" and isinstance(content, str):
                 text = pattern.get("String") if isinstance(pattern, dict) else None

@@ -14,7 +14,7 @@ from typing import Any, get_args
 from kntrace.errors import ModelError, SettingsError
 from kntrace.study import AnswerForm
 
-__all__ = ["ANSWER_FORMS", "AnswerForm", "Encoded", "encode", "prompt_ids"]
+__all__ = ["ANSWER_FORMS", "AnswerForm", "Encoded", "encode", "prompt_ids", "token_ids"]
 
 ANSWER_FORMS: tuple[AnswerForm, ...] = get_args(AnswerForm)
 
@@ -144,7 +144,7 @@ def _at_mask(tokenizer: Any, prompt: str, answer: str, form: str) -> Encoded:
         raise ModelError(
             "the tokenizer has no mask", where=_shorten(prompt), expected="a masked model's own"
         )
-    ids = tuple(tokenizer(prompt)["input_ids"])
+    ids = token_ids(tokenizer, prompt)
     places = [place for place, token in enumerate(ids) if token == tokenizer.mask_token_id]
     if len(places) != 1:
         raise ModelError(
@@ -156,7 +156,7 @@ def _at_mask(tokenizer: Any, prompt: str, answer: str, form: str) -> Encoded:
     if form != "as_follows":
         return Encoded(ids, _alone(tokenizer, answer, form), place)
     before, after = ids[:place], ids[place + 1 :]
-    whole = tuple(tokenizer(prompt.replace(mask, answer.strip()))["input_ids"])
+    whole = token_ids(tokenizer, prompt.replace(mask, answer.strip()))
     end = len(whole) - len(after)
     if whole[:place] != before or whole[end:] != after or end <= place:
         raise ModelError(
@@ -191,13 +191,33 @@ def _written_with_spaces(before: str, after: str) -> bool:
     return not any(unicodedata.name(char, "").startswith(_UNSPACED) for char in (before, after))
 
 
+def token_ids(tokenizer: Any, text: str, **options: Any) -> tuple[int, ...]:
+    """Ids of `text`; `options` as the tokenizer takes them.
+
+    Raises
+    ------
+    ModelError
+        If the tokenizer gives up on the text.
+    """
+    try:
+        return tuple(tokenizer(text, **options)["input_ids"])
+    except BaseException as failure:
+        # What the library written in Rust raises is no `Exception`, and has no name to import.
+        if type(failure).__name__ != "PanicException":
+            raise
+        raise ModelError(
+            f"the tokenizer gives up on it ({' '.join(str(failure).split())[:100]})",
+            where=_shorten(text),
+        ) from None
+
+
 def _plain(tokenizer: Any, text: str) -> tuple[int, ...]:
-    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return token_ids(tokenizer, text, add_special_tokens=False)
 
 
 def prompt_ids(tokenizer: Any, text: str) -> tuple[int, ...]:
     """Ids of `text` with the special tokens the tokenizer puts before it, but none after it."""
-    ids = tuple(tokenizer(text)["input_ids"])
+    ids = token_ids(tokenizer, text)
     plain = _plain(tokenizer, text)
     for start in range(len(ids) - len(plain) + 1):
         if ids[start : start + len(plain)] == plain:

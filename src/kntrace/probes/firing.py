@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from kntrace.errors import AnalysisError
 from kntrace.models.feedforward import Stack
+from kntrace.models.tokens import token_ids
 
 __all__ = [
     "Corpus",
@@ -76,7 +77,7 @@ def corpus_of(tokenizer: Any, text: str, length: int, most: int) -> Corpus:
         in a row tells which token stands there: then neurons that know tokens would look like
         neurons that know positions.
     """
-    ids = np.array(tokenizer(text, add_special_tokens=False)["input_ids"], dtype=np.int64)[:most]
+    ids = np.array(token_ids(tokenizer, text, add_special_tokens=False), dtype=np.int64)[:most]
     count = len(ids) // length
     if count < _FEWEST_ROWS:
         raise AnalysisError(
