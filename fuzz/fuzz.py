@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -39,16 +40,19 @@ SHARES = {
         "array": 1_500,
     },
 }
-_LONGEST = 2048  # bytes of an input
+# Bytes of an input; the longest file of an analysis has more.
+_LONGEST = {"analysis": 13_000}
+_LONG = 2048
 
-# What reads; to follow all of kntrace takes a minute before the first input, and makes what the
-# readers of a run need, an analysis, slow.
-_FOLLOWED = [
+_YAML = {"study-yaml", "plain", "groups", "suite", "settings", "run"}
+# What reads, beside the reader of YAML where that is read; to follow all of kntrace takes a minute before the first
+# input, and makes what the readers of a run need, an analysis, slow.
+_FOLLOWED = (
     *("kntrace.documents", "kntrace.study", "kntrace.suite", "kntrace.settings", "kntrace.archive"),
     *("kntrace.audit", "kntrace.analysis.files", "kntrace.analysis.tables", "kntrace.verdict"),
-    *("kntrace.models.beside", "kntrace.grow.folder", "kntrace.grow.recipe"),
-    *("kntrace.sweep.baselines", "ruamel"),
-]
+    *("kntrace.models.beside", "kntrace.models.patterns", "kntrace.grow.folder"),
+    *("kntrace.grow.recipe", "kntrace.sweep.baselines"),
+)
 
 
 def main() -> int:
@@ -101,10 +105,22 @@ def _one(name: str, inputs: int, seed: int, findings: Path) -> dict[str, object]
     }
 
 
+def _not_followed() -> list[str]:
+    """The modules of kntrace that need not be followed, which atheris asks for one by one."""
+    spec = importlib.util.find_spec("kntrace")
+    home = Path(spec.origin or "").parent
+    files = [file.relative_to(home.parent).with_suffix("") for file in home.rglob("*.py")]
+    names = [".".join(file.parts).removesuffix(".__init__") for file in files]
+    return [
+        name for name in names if not f"{name}.".startswith(tuple(f"{one}." for one in _FOLLOWED))
+    ]
+
+
 def _fuzz(name: str, inputs: int, seed: int, findings: Path) -> None:
     import atheris
 
-    with atheris.instrument_imports(include=_FOLLOWED):
+    followed = ["kntrace", "ruamel"] if name in _YAML else ["kntrace"]
+    with atheris.instrument_imports(include=followed, exclude=_not_followed()):
         sys.path.insert(0, str(HERE))
         import readers
 
@@ -126,7 +142,12 @@ def _fuzz(name: str, inputs: int, seed: int, findings: Path) -> None:
     work = findings / "corpus" / name
     work.mkdir(parents=True, exist_ok=True)
     arguments = [sys.argv[0], str(work), str(HERE / "corpus" / name)]
-    arguments += [f"-runs={inputs}", f"-seed={seed}", f"-max_len={_LONGEST}", "-timeout=120"]
+    arguments += [
+        f"-runs={inputs}",
+        f"-seed={seed}",
+        f"-max_len={_LONGEST.get(name, _LONG)}",
+        "-timeout=120",
+    ]
     arguments += [
         "-rss_limit_mb=2500",
         "-print_final_stats=1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from scipy.stats import binomtest
@@ -37,7 +38,7 @@ class Measured:
     no: int
     cannot_tell: int
 
-    @property
+    @cached_property
     def yes_interval(self) -> tuple[float, float]:
         """Exact 95 % interval (Clopper and Pearson) of the rate of "yes".
 
