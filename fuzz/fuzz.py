@@ -36,7 +36,7 @@ SHARES = {
         "beside": 40_000,
         "recipe": 20_000,
         "run": 1_200,
-        "analysis": 300,
+        "analysis": 4_000,
         "array": 1_500,
     },
 }
@@ -45,8 +45,8 @@ _LONGEST = {"analysis": 13_000}
 _LONG = 2048
 
 _YAML = {"study-yaml", "plain", "groups", "suite", "settings", "run"}
-# What reads, beside the reader of YAML where that is read; to follow all of kntrace takes a minute before the first
-# input, and makes what the readers of a run need, an analysis, slow.
+# What reads, beside the reader of YAML where that is read; to follow all of kntrace takes a minute
+# before the first input, and makes what the readers of a run need, an analysis, slow.
 _FOLLOWED = (
     *("kntrace.documents", "kntrace.study", "kntrace.suite", "kntrace.settings", "kntrace.archive"),
     *("kntrace.audit", "kntrace.analysis.files", "kntrace.analysis.tables", "kntrace.verdict"),
