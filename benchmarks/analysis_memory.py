@@ -31,17 +31,18 @@ from kntrace.settings import Settings
 from kntrace.study import Study, Word
 from kntrace.suite import Checkpoint, Suite
 
-GROUPS = 5
 MB = 1e6
 
 
-def make(path: Path, words: int, checkpoints: int, layers: int, width: int, prompts: int) -> None:
+def make(
+    path: Path, words: int, checkpoints: int, layers: int, width: int, prompts: int, groups: int
+) -> None:
     """Write a run whose blocks are drawn one by one, so that making it needs no memory."""
     asked = {"main": tuple(f"question {place}" for place in range(prompts))}
     study = Study(
         name="drawn",
         words=tuple(
-            Word(text=f"word {place}", group=f"group {place * GROUPS // words}", prompts=asked)
+            Word(text=f"word {place}", group=f"group {place * groups // words}", prompts=asked)
             for place in range(words)
         ),
     )
@@ -55,14 +56,14 @@ def make(path: Path, words: int, checkpoints: int, layers: int, width: int, prom
     settings = Settings(activations=False)
     run = create_run(path, study, suite, settings, layers=layers, width=width)
     rng = np.random.default_rng(0)
-    strength = np.exp(rng.standard_normal((GROUPS, layers, width)))
+    strength = np.exp(rng.standard_normal((groups, layers, width)))
     small = (prompts, layers)
     for checkpoint in range(checkpoints):
         run.write_fingerprint(checkpoint, f"{checkpoint:064x}")
         grown = (checkpoint + 1) / checkpoints
         for word in range(words):
             noise = rng.standard_normal((prompts, layers, width))
-            score = 1e-4 * grown * strength[word * GROUPS // words] * np.exp(noise)
+            score = 1e-4 * grown * strength[word * groups // words] * np.exp(noise)
             block = Block(
                 score.astype(np.float32),
                 np.zeros(small, dtype=np.float32),
@@ -87,13 +88,17 @@ class Peaks:
 
     def __init__(self) -> None:
         self.by_stage: dict[str, int] = {}
-        self._stage = "start"
+        self.seconds: dict[str, float] = {}
+        self._stage, self._begun = "start", time.monotonic()
 
     def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
         """Note the peak up to now, and begin a new one with each stage."""
         peak = resident("VmHWM")
         self.by_stage[self._stage] = max(self.by_stage.get(self._stage, 0), peak)
         if stage != self._stage:
+            now = time.monotonic()
+            self.seconds[self._stage] = self.seconds.get(self._stage, 0.0) + now - self._begun
+            self._begun = now
             Path("/proc/self/clear_refs").write_text("5")
             self._stage = stage
 
@@ -112,7 +117,9 @@ def measure(path: Path, k: int, permutations: int, distances: list[str], held: i
             {
                 "before": before,
                 "stages": peaks.by_stage,
+                "took": peaks.seconds,
                 "seconds": time.monotonic() - start,
+                "processor": time.process_time(),
             }
         )
     )
@@ -125,6 +132,8 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--prompts", type=int, default=2)
+    parser.add_argument("--groups", type=int, default=5)
+    parser.add_argument("--keep", type=Path, help="A folder for the runs, which stay there.")
     parser.add_argument("--k", type=int, default=20)
     parser.add_argument("--permutations", type=int, default=9)
     parser.add_argument("--distances", default="emd,identity")
@@ -141,8 +150,10 @@ def main() -> None:
     for size in given.sizes.split(","):
         words, checkpoints = map(int, size.split("x"))
         with tempfile.TemporaryDirectory() as home:
-            path = Path(home) / "run"
-            make(path, words, checkpoints, given.layers, given.width, given.prompts)
+            path = (given.keep or Path(home)) / f"run-{size}"
+            if not path.exists():
+                shape = given.layers, given.width, given.prompts
+                make(path, words, checkpoints, *shape, given.groups)
             command = [sys.executable, __file__, "--one", str(path), "--k", str(given.k)]
             command += ["--permutations", str(given.permutations), "--distances", given.distances]
             command += ["--held", str(given.held)]
@@ -159,7 +170,10 @@ def main() -> None:
         )
         if given.stages:
             for name, most in found["stages"].items():
-                print(f"    {name}: {(most - found['before']) / MB:,.0f} MB", flush=True)
+                took = found["took"].get(name, 0.0)
+                held = (most - found["before"]) / MB
+                print(f"    {name}: {held:,.0f} MB, {took:.0f} s", flush=True)
+            print(f"    {found['processor']:.0f} s of a processor", flush=True)
 
 
 if __name__ == "__main__":

@@ -310,19 +310,20 @@ def overlap_by_layer(
     ends = np.triu_indices(len(names), 1)
     layer = chosen["layer"].transpose("word", "rank").values
     present = np.unique(layer[layer >= 0])
-    tables, expected, counts = [], [], []
+    rows, nulls = [], []
+    # One after the other: a table of all pairs of words for each would not fit the memory.
     for place in present:
         common = _in_common(
             chosen.assign(layer=chosen["layer"].where(chosen["layer"] == place, -1))
         )
         sizes = np.diag(common).astype(np.float64)
-        tables.append(common.astype(np.int32))
         mean, _ = _hypergeometric(sizes[ends[0]], sizes[ends[1]], int(chosen.attrs["width"]))
-        expected.append(float(mean.mean()))
-        counts.append(float(sizes.mean()))
-    layers = np.stack(tables)
-    within, between = (means[0, :, -1] for means in _means(layers, codes[None], len(labels)))
-    null = _null_excess(layers, codes, permutations, seed)[:, :, -1]
+        table = common.astype(np.int32)[None]
+        inside, across = (means[0, 0, -1] for means in _means(table, codes[None], len(labels)))
+        rows.append((float(sizes.mean()), float(inside), float(across), float(mean.mean())))
+        nulls.append(_null_excess(table, codes, permutations, seed)[:, 0, -1])
+    counts, within, between, expected = np.array(rows).T
+    null = np.stack(nulls, axis=1)
     p = np.array([_p_value(*row) for row in zip(within - between, null.T, strict=True)])
     found = {
         "layer": present.astype(np.int64),
