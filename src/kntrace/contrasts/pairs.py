@@ -184,6 +184,9 @@ class _Block:
     ----------
     group, rows, words
         See `Members`.
+    different
+        `words` without repetition, where all rows have the same: so it is of most groups when
+        one word after the other is left out. What is counted of them is counted once.
     absent
         (row,) the word left out of each labelling, or None.
     present
@@ -193,9 +196,9 @@ class _Block:
     counted
         Whether the group is small enough to be counted by trios of its words.
     trios
-        (row,) twice the number of trios (pair within the group, word of it, any other word) in
-        which the word is nearer to the other one than the pair is to each other; equal distances
-        count half.
+        (different row,) twice the number of trios (pair within the group, word of it, any other
+        word) in which the word is nearer to the other one than the pair is to each other; equal
+        distances count half.
     """
 
     def __init__(
@@ -204,10 +207,12 @@ class _Block:
         self.group, self.rows, self.words = group, rows, words
         self.absent = None if absent is None else absent[rows]
         self.present = len(pairs.values) - (absent is not None)
+        self.different = words[:1] if (words == words[0]).all() else words
         one, two = np.triu_indices(words.shape[1], 1)
-        self.level = pairs.level[words[:, one], words[:, two]]
+        level = pairs.level[self.different[:, one], self.different[:, two]]
+        self.level = np.broadcast_to(level, (len(rows), len(one)))
         self.counted = self.size * len(one) <= _PASSES * len(pairs.first)
-        self.trios = np.zeros(len(rows), dtype=np.int64)
+        self.trios = np.zeros(len(self.different), dtype=np.int64)
 
     @property
     def size(self) -> int:
@@ -272,10 +277,10 @@ def _nearer(pairs: Pairs, labellings: int, blocks: Sequence[_Block]) -> Floats:
     and hold for all labellings, so that they are made once, and only one of them is held.
     """
     nearer = np.zeros(labellings)
-    members = [_Places.of(block.words) for block in blocks]
+    members = [_Places.of(block.different) for block in blocks]
     left_out = [None if b.absent is None else _Places.of(b.absent[:, None]) for b in blocks]
     for block in blocks:
-        nearer[block.rows] += pairs.nearer[block.level].sum(axis=1)
+        nearer[block.rows] += pairs.nearer[block.level[: len(block.different)]].sum(axis=1)
     for word in range(len(pairs.values)):
         below = pairs.below(word)
         for block, places, gone in zip(blocks, members, left_out, strict=True):
@@ -294,7 +299,7 @@ def _by_trios(pairs: Pairs, block: _Block) -> Floats:
     What is nearer to a word of the group than a pair within it is a word of another group, one
     that is left out, or, counted from both its ends, another pair within the group.
     """
-    twice = block.trios.copy()
+    twice = np.broadcast_to(block.trios, len(block.rows)).copy()
     if block.absent is not None:
         gone = pairs.level[block.words, block.absent[:, None]]
         for member in gone.T[:, :, None]:
@@ -343,21 +348,25 @@ def dealt_out(codes: Codes, permutations: int, rng: np.random.Generator) -> Iter
 def one_left_out(codes: Codes) -> Iterator[Codes]:
     """Yield the labels without each word in turn, in batches that fit the memory."""
     done = 0
-    for size in _batches(codes.size, codes):
+    for size in _batches(codes.size, codes, alike=True):
         batch = np.tile(codes, (size, 1))
         batch[np.arange(size), done + np.arange(size)] = ABSENT
         done += size
         yield batch
 
 
-def _batches(labellings: int, codes: Codes) -> Iterator[int]:
-    """Sizes of batches of labellings whose tables of pairs fit the memory."""
+def _batches(labellings: int, codes: Codes, *, alike: bool = False) -> Iterator[int]:
+    """Sizes of batches of labellings whose tables of pairs fit the memory.
+
+    Labellings that are `alike` differ in few groups, and share the tables of the others.
+    """
     sizes = np.bincount(codes)
     within, all_pairs = sizes * (sizes - 1) // 2, codes.size * (codes.size - 1) // 2
     if (sizes * within > _PASSES * all_pairs).any():
         held = codes.size**2
     else:
-        held = int(max(within.sum(), np.square(sizes).max(), codes.size))
+        tables = within.max() if alike else within.sum()
+        held = int(max(tables, np.square(sizes).max(), codes.size))
     most = max(1, _AT_ONCE // held)
     for done in range(0, labellings, most):
         yield min(most, labellings - done)
