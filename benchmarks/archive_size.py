@@ -1,6 +1,8 @@
-"""Bytes of a run's scores with fewer bits or only means kept, what that changes, and a long study.
+"""Bytes of a run's scores with fewer bits, only means, or only neurons ever chosen kept.
 
-python benchmarks/archive_size.py demo/run --study 2000,154,98304
+And what that changes, and what it comes to in a study to come:
+
+python benchmarks/archive_size.py demo/run --study 2000,154,98304,1000
 """
 
 from __future__ import annotations
@@ -34,6 +36,20 @@ def means_of(blocks: NDArray[np.float32], wordings: Sequence[str]) -> NDArray[np
     return np.stack(parts, axis=1).astype(np.float32)
 
 
+def chosen_of(
+    means: NDArray[np.float32], words: NDArray[np.intp], top: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """What `kntrace compact --top` stores of means, (block, wording, kept), and how many a word."""
+    flat = means.reshape(*means.shape[:2], -1)
+    strongest = np.argpartition(-np.nan_to_num(flat, nan=-np.inf), top, axis=-1)[..., :top]
+    ever = [np.unique(strongest[words == word]) for word in range(words.max() + 1)]
+    counts = np.array([len(neurons) for neurons in ever])
+    kept = np.full((*flat.shape[:2], counts.max()), -np.inf, dtype=np.float32)
+    for block, word in enumerate(words):
+        kept[block, :, : counts[word]] = flat[block][:, ever[word]]
+    return kept, counts
+
+
 def same_neurons(mine: NDArray[np.float32], true: NDArray[np.float64]) -> float:
     """Share of each block's strongest neurons, by the mean over its first axis, that are true."""
     shares = []
@@ -49,36 +65,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run")
     parser.add_argument("--bits", type=int, nargs="+", default=[16, 12, 10, 7, 4])
-    parser.add_argument("--study", help="words,checkpoints,neurons of a study to come")
+    parser.add_argument("--top", type=int, default=TOP, help="neurons a word that can be chosen")
+    parser.add_argument("--study", help="words,checkpoints,neurons,top of a study to come")
     given = parser.parse_args()
     scores = kntrace.open_run(given.run).scores
     wordings = [str(name) for name in scores["wording"].values]
     whole = scores["score"].values
     blocks = whole.reshape(-1, *whole.shape[2:])
-    blocks = blocks[np.isfinite(blocks).any((1, 2, 3))]
+    there = np.isfinite(blocks).any((1, 2, 3))
+    words = np.tile(np.arange(whole.shape[1]), whole.shape[0])[there]
+    blocks = blocks[there]
     # The main wording's, to the last bit that there is.
     main_wording = np.array(wordings) == wordings[0]
     true = np.nanmean(blocks[:, main_wording], axis=1, dtype=np.float64)
     neurons = true[0].size
+    means = means_of(blocks, wordings)
+    chosen, counts = chosen_of(means, words, given.top)
+    print(
+        f"ever among the {given.top} strongest of a word: {counts.mean():.0f} of {neurons:,} "
+        f"neurons ({counts.mean() / given.top:.2f} times as many), {counts.max()} at most\n"
+    )
     head = ["kept", "bits", "numbers a neuron", "bytes each", "same 50", "largest change", "of all"]
     head += [given.study] if given.study else []
     print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
     first = packed(blocks)
-    for keep in ("prompts", "means"):
-        full = blocks if keep == "prompts" else means_of(blocks, wordings)
+    for keep, full in (("prompts", blocks), ("means", means), ("chosen", chosen)):
         of_main = main_wording if keep == "prompts" else np.arange(full.shape[1]) == 0
+        # Numbers of a block, but for what only fills it up.
+        numbers = full[0].size if keep != "chosen" else full.shape[1] * counts.mean()
         for bits in [None, *given.bits]:
             mine = full if bits is None else with_bits(full, bits)
             size = packed(mine)
             with np.errstate(divide="ignore", invalid="ignore"):
                 moved = np.nanmax(np.abs(mine / full - 1))
-            same = same_neurons(mine[:, of_main], true)
-            row = f"| {keep} | {bits or 'all 23'} | {full.shape[1]} | {size / full.size:.2f} | "
-            row += f"{same:.2%} | {moved:.1e} | {size / first:.1%} |"
+            same = same_neurons(mine[:, of_main], true if keep != "chosen" else full[:, 0])
+            row = f"| {keep} | {bits or 'all 23'} | {numbers / neurons:.3g} | "
+            row += f"{size / len(full) / numbers:.2f} | {same:.2%} | {moved:.1e} | "
+            row += f"{size / first:.1%} |"
             if given.study:
-                words, checkpoints, count = map(int, given.study.split(","))
-                total = words * checkpoints * count * size / (len(blocks) * neurons) / 1e12
-                row += f" {total:.3f} TB |"
+                asked = [int(part) for part in given.study.split(",")]
+                share = asked[3] / given.top if keep == "chosen" else asked[2] / neurons
+                row += f" {asked[0] * asked[1] * share * size / len(full) / 1e12:.3f} TB |"
             print(row, flush=True)
 
 

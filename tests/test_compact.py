@@ -203,7 +203,7 @@ def test_figures_and_report(runs: dict[str, Run], analysed: list[Analysis], tmp_
     page = write_report(runs["small"], analysed[1], tmp_path / "report.html")
     text = page.read_text(encoding="utf-8")
     assert "only means over prompts" in text
-    assert f"top {TOP}" in text
+    assert f"of every word the neurons ever among its {TOP} strongest" in text
 
 
 def copied(run: Run, to: Path) -> Path:

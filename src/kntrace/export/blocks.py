@@ -80,11 +80,12 @@ def blocks(
 def refuse_means(run: Run) -> None:
     """Raise `RunError` if the run has not kept the scores of every prompt."""
     if run.settings.keep == "means":
+        name = "mean_score" if run.settings.top is None else "kept_score"
         raise RunError(
             "this run has kept only means over prompts; a row of an export is one prompt's score",
             where=run.path,
             expected="a run made without --keep means",
-            fix="Read its means in Python: kntrace.open_run(RUN).scores['mean_score'].",
+            fix=f"Read its means in Python: kntrace.open_run(RUN).scores[{name!r}].",
         )
 
 

@@ -25,6 +25,7 @@ def record(run: Run, analysis: Analysis) -> list[tuple[str, str]]:
         ("wordings", ", ".join(study.wordings)),
         ("suite", f"{suite.name} · {len(suite)} checkpoints · SHA-256 {suite.digest[:_SHORT]}"),
         ("settings", _listed(run.settings.model_dump(mode="json"))),
+        *_kept(run),
         (
             "analysis",
             f"k {analysis.k:,}, main wording {analysis.wording}, {analysis.permutations:,} "
@@ -86,6 +87,12 @@ def prompts(run: Run) -> Table:
         text=frozenset({0, 1, 2, 3}),
         long=frozenset({2}),
     )
+
+
+def _kept(run: Run) -> list[tuple[str, str]]:
+    if run.settings.top is None:
+        return []
+    return [("kept", f"of every word the neurons ever among its {run.settings.top:,} strongest")]
 
 
 def _completeness(run: Run) -> str:

@@ -224,7 +224,9 @@ def _not_kept(run: Run, view: View, absent: tuple[str, ...]) -> AnalysisError:
         f"the view {view.name!r} needs {names}{of}, which this run has not kept",
         where=run.path,
         expected=f"a run that was made without {' and '.join(without)}",
-        fix="Score anew, with another --out, or leave this view out.",
+        fix="Ask the run that this one was made from, or leave this view out."
+        if some
+        else "Score anew, with another --out, or leave this view out.",
     )
 
 
