@@ -43,12 +43,12 @@ class Unchanged:
         for *_, function in self._asked:
             function.learning = False
 
-    def read(self, changed: Path | None) -> str:
-        """Read the analysis, of which one file is `changed`, and say what is in it."""
+    def read(self, changed: Path | None) -> None:
+        """Read the analysis, of which one file is `changed`."""
         for *_, function in self._asked:
             function.changed = changed
         with self._instead():
-            return str(load_analysis(self._run))
+            load_analysis(self._run)
 
     @contextmanager
     def _instead(self) -> Iterator[None]:

@@ -45,6 +45,32 @@ def test_kept_inputs(name: str, file: Path) -> None:
     readers.read(name, file.read_bytes())
 
 
+@pytest.mark.parametrize(
+    ("name", "path", "value"),
+    [
+        ("overlap.json", ("p",), "x"),
+        ("overlap.json", ("groups",), []),
+        ("statistics.json", ("early", "high"), None),
+        ("statistics.json", ("prompt_noise", "words"), 1.5),
+        ("statistics.json", ("early", "own"), 1),
+        ("contrast.json", ("identity", "notes"), 5),
+        ("verdict.json", ("verdict", "p"), "x"),
+    ],
+)
+def test_numbers_of_an_analysis_that_are_none(
+    name: str, path: tuple[str, ...], value: object
+) -> None:
+    number = readers._ANALYSIS_FILES.index(name)
+    content = json.loads((readers._made("run") / "analysis" / name).read_text())
+    inside = content
+    for part in path[:-1]:
+        inside = inside[part]
+    inside[path[-1]] = value
+    message = readers.read("analysis", bytes([number]) + json.dumps(content).encode())
+    assert message is not None
+    assert "not what `kntrace analyse` writes" in message
+
+
 # Those that open a whole folder for each input are left to `make fuzz`.
 QUICK = sorted(set(readers.READERS) - {"run", "analysis", "array"})
 

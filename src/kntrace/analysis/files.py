@@ -20,12 +20,15 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from kntrace.analysis import tables
 from kntrace.analysis.prompt_noise import PromptNoise
+from kntrace.analysis.reliability import RELIABILITY_COLUMNS
 from kntrace.analysis.result import Analysis
 from kntrace.archive import Run, load_array, save_array
 from kntrace.archive.folder import ANALYSIS, write_failure
+from kntrace.contrasts import TEST_COLUMNS
 from kntrace.documents import parse_json, read_text
 from kntrace.emergence import formation_times
 from kntrace.errors import AnalysisError, KntraceError
+from kntrace.overlap import LAYER_COLUMNS
 from kntrace.verdict import MEASURED_ON, VALIDATED, VALIDATED_ON, Measured, Verdict, VerdictRule
 from kntrace.wording import read_wording
 
@@ -108,7 +111,8 @@ def read_analysis(run: Run) -> Analysis:
     """Read what `write_analysis` wrote; see `load_analysis`."""
     folder = run.path / ANALYSIS
     try:
-        return _read_all(run, folder)
+        found = _read_all(run, folder)
+        str(found)  # what cannot be shown was not written by `write_analysis` either
     except KntraceError:
         raise
     except Exception as error:
@@ -118,6 +122,7 @@ def read_analysis(run: Run) -> Analysis:
             where=folder,
             fix=_ANEW,
         ) from error
+    return found
 
 
 def _read_all(run: Run, folder: Path) -> Analysis:
@@ -145,13 +150,17 @@ def _read_all(run: Run, folder: Path) -> Analysis:
         distances={name: matrices[name] for name in head["distances"]},
         corrected={name: matrices[name] for name in corrected},
         contrasts=tables.read_contrasts(folder / _CONTRASTS, _read_json(folder / _CONTRASTS_JSON)),
-        tests=tables.read_table(folder / _TESTS, counts=("permutations",)),
-        reliability=tables.read_table(folder / _RELIABILITY, counts=("words", "pairs")),
+        tests=tables.read_table(
+            folder / _TESTS, ("distance", *TEST_COLUMNS), counts=("permutations",)
+        ),
+        reliability=tables.read_table(
+            folder / _RELIABILITY, RELIABILITY_COLUMNS, counts=("words", "pairs")
+        ),
         prompt_noise=PromptNoise.from_dict(statistics["prompt_noise"]),
         overlap=tables.read_overlap(
             folder / _OVERLAP, words, labels, _read_json(folder / _OVERLAP_JSON)
         ),
-        overlap_by_layer=tables.read_table(folder / _BY_LAYER, counts=("layer",)),
+        overlap_by_layer=tables.read_table(folder / _BY_LAYER, LAYER_COLUMNS, counts=("layer",)),
         early=tables.read_early(folder / _EARLY, statistics["early"]),
         times=formation_times(formation, probability, **tests),
         verdict=_read_verdict(verdict["verdict"]),

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import xarray as xr
 from scipy.stats import mannwhitneyu
 
+from kntrace.analysis.declared import declared
 from kntrace.analysis.reliability import MOST_WORDS, evenly_drawn
 from kntrace.contrasts import contrast
 from kntrace.distance import NeuronIdentity
@@ -66,7 +67,7 @@ class PromptNoise(Shown):
         known: dict[str, Any] = {
             name: math.nan if value is None else value for name, value in values.items()
         }
-        return cls(**known)
+        return cls(**declared(cls, known))
 
     def _card(self) -> Card:
         return Card("Noise of the AUC", self.to_dict())

@@ -15,6 +15,7 @@ import pyarrow.parquet as parquet
 import xarray as xr
 from pandas.io.parsers import TextFileReader
 
+from kntrace.analysis.declared import declared
 from kntrace.contrasts import Contrast
 from kntrace.emergence import EARLY_COLUMNS, Early, FormationTimes
 from kntrace.overlap import Overlap
@@ -109,6 +110,7 @@ def read_overlap(
     """Read what `write_overlap` wrote back, with the statistics beside it."""
     found = _read_triangle(path, ["overlap"], len(words), np.int64, diagonal=True)["overlap"]
     matrix = _labelled(found, words, groups).rename("overlap")
+    entries = declared(Overlap, entries, "matrix")
     return Overlap(matrix=matrix.assign_attrs(unit="neurons"), **entries)
 
 
@@ -172,13 +174,13 @@ def read_early(path: Path, entries: Mapping[str, Any]) -> Early:
     return Early(
         table=words[list(EARLY_COLUMNS)].astype({"own": np.int64}).reset_index(drop=True),
         checkpoints=over[columns].reset_index(drop=True),
-        **entries,
+        **declared(Early, entries, "table", "checkpoints"),
     )
 
 
-def read_table(path: Path, *, counts: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(path: Path, columns: Sequence[str], *, counts: Sequence[str] = ()) -> pd.DataFrame:
     """Read a table that was written as it is; `counts` are columns of whole numbers."""
-    return _read_csv(path).astype(dict.fromkeys(counts, np.int64))
+    return _read_csv(path)[list(columns)].astype(dict.fromkeys(counts, np.int64))
 
 
 def _columns(table: pd.DataFrame, names: Mapping[str, str], columns: Sequence[str]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ for order: how often a same-group pair is closer than an other-group pair, ties 
 """
 
 from kntrace.contrasts.compute import contrast
-from kntrace.contrasts.matrix_tests import MATRIX_TESTS, mantel, matrix_tests
+from kntrace.contrasts.matrix_tests import MATRIX_TESTS, TEST_COLUMNS, mantel, matrix_tests
 from kntrace.contrasts.result import Contrast
 
-__all__ = ["MATRIX_TESTS", "Contrast", "contrast", "mantel", "matrix_tests"]
+__all__ = ["MATRIX_TESTS", "TEST_COLUMNS", "Contrast", "contrast", "mantel", "matrix_tests"]

@@ -19,7 +19,7 @@ from kntrace.contrasts.compute import checked
 from kntrace.errors import AnalysisError
 from kntrace.labels import group_codes
 
-__all__ = ["MATRIX_TESTS", "mantel", "matrix_tests"]
+__all__ = ["MATRIX_TESTS", "TEST_COLUMNS", "mantel", "matrix_tests"]
 
 MATRIX_TESTS: dict[str, str] = {
     "permanova": "pseudo-F: squared distances between groups against those within",
@@ -27,7 +27,7 @@ MATRIX_TESTS: dict[str, str] = {
     "permdisp": "F: whether groups differ in spread, which PERMANOVA can take for distance",
     "mantel": "rho: Spearman's correlation with the baseline's distances",
 }
-_COLUMNS = ("test", "statistic", "p", "permutations")
+TEST_COLUMNS = ("test", "statistic", "p", "permutations")
 # PERMDISP looks for centroids anew in every permutation, and takes 0.6 s for a thousand.
 _MOST_OF_SPREAD = 199
 _DIMENSIONS = 10
@@ -155,7 +155,7 @@ def mantel(
 def _table(found: Mapping[str, tuple[float, float, int]]) -> pd.DataFrame:
     nothing = (math.nan, math.nan, 0)
     rows = [(name, *found.get(name, nothing)) for name in MATRIX_TESTS]
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
+    return pd.DataFrame(rows, columns=list(TEST_COLUMNS))
 
 
 def _result(series: Any) -> tuple[float, float, int]:
