@@ -1,7 +1,6 @@
 """A run in an object store that speaks S3's protocol: moto's server, on this machine.
 
-Run where they are installed (`pip install 'moto[s3]' flask flask-cors s3fs`), which are too many
-packages to ask of everybody who runs the tests; the store in memory is tested in test_mirror.py.
+The store in memory is tested in test_mirror.py.
 """
 
 from __future__ import annotations
@@ -12,15 +11,13 @@ from typing import Any
 
 import fsspec
 import pytest
+from moto.server import ThreadedMotoServer
 
 import kntrace
 from conftest import TinySuite
 from kntrace.archive import status
 from kntrace.errors import KntraceError
 from kntrace.progress import silent
-
-server = pytest.importorskip("moto.server", reason="no moto here", exc_type=ImportError)
-pytest.importorskip("s3fs", reason="no s3fs here")
 
 pytestmark = pytest.mark.slow
 URL = "s3://bucket/some/run"
@@ -29,7 +26,7 @@ URL = "s3://bucket/some/run"
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """An empty bucket."""
-    started = server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    started = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
     started.start()
     host, port = started.get_host_and_port()
     for name, value in {
