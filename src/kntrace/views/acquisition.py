@@ -20,7 +20,7 @@ from kntrace.errors import AnalysisError
 from kntrace.figures.labels import LINE, fitted, spread
 from kntrace.figures.steps import StepAxis
 from kntrace.figures.style import MUTED, PALE, drawing, group_looks, settle, tidy
-from kntrace.views.base import Asked, Found
+from kntrace.views.base import Asked, Found, FromText
 from kntrace.views.drawing import step_axis
 from kntrace.views.layout import lay_out
 from kntrace.views.lines import log_odds
@@ -135,7 +135,7 @@ def _held(curve: _Floats, level: float) -> float:
 
 
 @dataclass(frozen=True)
-class Acquisition:
+class Acquisition(FromText):
     """The view; see `acquisition`.
 
     Attributes
@@ -224,10 +224,6 @@ class Acquisition:
             "p": p,
         }
 
-    def prepare(self, found: Found) -> Found:
-        """Return it as it is."""
-        return found
-
     def draw(self, found: Found) -> Figure:
         """Draw curves on two scales, and below them when each word has half of its gain."""
         curves, words = found.tables["curves"], found.main
@@ -247,10 +243,6 @@ class Acquisition:
             _draw_halves(laid.axes["c"], odds, axis, looks, laid.heights["c"])
             axis.apply(laid.axes["c"], laid.widths["c"])
             return settle(laid.figure, passes=2)
-
-    def describe(self, found: Found) -> str:
-        """The sentences that say what was found."""
-        return " ".join(found.text)
 
 
 def _steps_at(places: _Floats, axis: StepAxis) -> _Floats:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from kntrace.errors import AnalysisError
-from kntrace.views.base import Asked, Found
+from kntrace.views.base import Asked, Found, FromText
 from kntrace.views.drawing import LOOKS, draw_lines
 from kntrace.views.lines import (
     DIFFERENCE,
@@ -65,7 +65,7 @@ def agreement(cosines: npt.ArrayLike) -> float:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Agreement(FromText):
     """The view; see `agreement`.
 
     Attributes
@@ -117,19 +117,11 @@ class Agreement:
         said = (*_say(facts), *say_linked(lines, list(titles), last))
         return Found({"lines": lines}, facts, said)
 
-    def prepare(self, found: Found) -> Found:
-        """Return it as it is."""
-        return found
-
     def draw(self, found: Found) -> Figure:
         """Draw the lines, as they are and less what all words share."""
         titles = _PANELS | dict(found.facts["linked"])
         looks = LOOKS | {"matched": ("shuffled within layers", LOOKS["matched"][1])} | LINKED
         return draw_lines(found.main, titles, looks=looks)
-
-    def describe(self, found: Found) -> str:
-        """The sentences that say what was found."""
-        return " ".join(found.text)
 
 
 def _measured(asked: Asked, draws: int) -> tuple[list[dict[str, Any]], list[list[dict[str, Any]]]]:

@@ -19,7 +19,7 @@ from kntrace.selection import Selection, TopK, default_k, read_selection
 from kntrace.views.parts import Parts, Tables
 from kntrace.wording import Wording, read_wording
 
-__all__ = ["Asked", "Found", "View", "Weights"]
+__all__ = ["Asked", "Found", "FromText", "View", "Weights"]
 
 
 class Weights(Protocol):
@@ -305,3 +305,15 @@ class View(Protocol):
 
     def describe(self, found: Found) -> str:
         """Say in one or two sentences what is to be seen, for those who cannot see it."""
+
+
+class FromText:
+    """Of a view that draws its tables as they are, and whose description is what it says."""
+
+    def prepare(self, found: Found) -> Found:
+        """Return it as it is."""
+        return found
+
+    def describe(self, found: Found) -> str:
+        """The sentences that say what was found."""
+        return " ".join(found.text)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from kntrace.effects.statistics import mean_over_sources, over_words
 from kntrace.errors import AnalysisError
-from kntrace.views.base import Asked, Found
+from kntrace.views.base import Asked, Found, FromText
 from kntrace.views.edit_figure import ROWS, draw_edits
 from kntrace.views.lines import (
     ANY,
@@ -54,7 +54,7 @@ _COMMON = 0.3
 
 
 @dataclass(frozen=True)
-class Edit:
+class Edit(FromText):
     """The view: Dai et al.'s edit of a fact, and undone.
 
     Attributes
@@ -190,17 +190,9 @@ class Edit:
             facts[name] = {part: float(row[part]) for part in parts}
         return facts
 
-    def prepare(self, found: Found) -> Found:
-        """Return it as it is."""
-        return found
-
     def draw(self, found: Found) -> Figure:
         """Draw what the edits do at the last checkpoint, to their own word and to others."""
         return draw_edits(found)
-
-    def describe(self, found: Found) -> str:
-        """The sentences that say what was found."""
-        return " ".join(found.text)
 
 
 class _Checkpoint:

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from kntrace.effects.statistics import mean_over_sources, over_words
 from kntrace.errors import AnalysisError
 from kntrace.selection import TopK
-from kntrace.views.base import Asked, Found
+from kntrace.views.base import Asked, Found, FromText
 from kntrace.views.erase_figure import ORDERS, draw_erased
 from kntrace.views.lines import ANY, DIFFERENCE, known_lines, line_table, over_prompts, short
 from kntrace.views.parts import Tables
@@ -67,7 +67,7 @@ def orders(sets: _Floats, means: _Floats, members: npt.NDArray[np.bool_]) -> tup
 
 
 @dataclass(frozen=True)
-class Erase:
+class Erase(FromText):
     """The view: a group's value vectors set to zero (Dai et al. 2022), and undone.
 
     Attributes
@@ -165,17 +165,9 @@ class Erase:
                 groups += [head | row for row in _by_group(before, after, asked)]
         return {"effects": pd.DataFrame(effects), "groups": pd.DataFrame(groups)}
 
-    def prepare(self, found: Found) -> Found:
-        """Return it as it is."""
-        return found
-
     def draw(self, found: Found) -> Figure:
         """Draw accuracy and log-odds by dose at the last checkpoint, and through training."""
         return draw_erased(found)
-
-    def describe(self, found: Found) -> str:
-        """The sentences that say what was found."""
-        return " ".join(found.text)
 
 
 def _rankings(asked: Asked, most: int) -> list[dict[str, _Ints]]:

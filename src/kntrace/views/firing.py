@@ -17,7 +17,7 @@ from kntrace.documents import read_text
 from kntrace.effects.statistics import jackknife
 from kntrace.errors import AnalysisError
 from kntrace.figures.style import TEXT, drawing, settle, tidy
-from kntrace.views.base import Asked, Found
+from kntrace.views.base import Asked, Found, FromText
 from kntrace.views.drawing import shade_unknown, step_axis
 from kntrace.views.layout import lay_out
 from kntrace.views.lines import SHARE, known_lines, line_table
@@ -38,7 +38,7 @@ CLASSES: dict[str, tuple[str, str, str]] = {
 
 
 @dataclass(frozen=True)
-class Firing:
+class Firing(FromText):
     """The view; see `kntrace.probes.firing`.
 
     Attributes
@@ -147,10 +147,6 @@ class Firing:
         ]
         return {"layers": pd.DataFrame(rows), "less": pd.DataFrame(less), "text": text}
 
-    def prepare(self, found: Found) -> Found:
-        """Return it as it is."""
-        return found
-
     def draw(self, found: Found) -> Figure:
         """Draw the shares through training, and by layer at the last checkpoint."""
         with drawing():
@@ -177,10 +173,6 @@ class Firing:
                 ax.set_ylim(-0.03 * top, 1.03 * top)
                 tidy(ax, grid="y")
             return settle(laid.figure, passes=2)
-
-    def describe(self, found: Found) -> str:
-        """The sentences that say what was found."""
-        return " ".join(found.text)
 
 
 def _digest(corpus: str) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from kntrace.errors import AnalysisError
-from kntrace.views.base import Asked, Found
+from kntrace.views.base import Asked, Found, FromText
 from kntrace.views.drawing import LOOKS, draw_lines
 from kntrace.views.lines import SHARE, known_lines, line_table, over_prompts
 
@@ -119,7 +119,7 @@ def split_by_words(
 
 
 @dataclass(frozen=True)
-class Predictivity:
+class Predictivity(FromText):
     """The view; see `separation` and `balanced_accuracy`.
 
     Attributes
@@ -246,10 +246,6 @@ class Predictivity:
                     found[which, turn, place] = right.mean()
         return np.asarray(found.mean(axis=1))
 
-    def prepare(self, found: Found) -> Found:
-        """Return it as it is."""
-        return found
-
     def draw(self, found: Found) -> Figure:
         """Draw both splits with band, random neurons and the first checkpoint."""
         looks = {
@@ -266,10 +262,6 @@ class Predictivity:
             name: title for name, title in titles.items() if name in set(found.main["panel"])
         }
         return draw_lines(found.main, present or titles, looks=looks)
-
-    def describe(self, found: Found) -> str:
-        """The sentences that say what was found."""
-        return " ".join(found.text)
 
 
 def _activations(asked: Asked, checkpoint: int) -> _Floats:

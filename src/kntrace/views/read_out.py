@@ -15,7 +15,7 @@ from kntrace.errors import AnalysisError
 from kntrace.figures.steps import StepAxis
 from kntrace.figures.style import SMALL, TEXT, tidy
 from kntrace.selection import TopK
-from kntrace.views.base import Asked, Found
+from kntrace.views.base import Asked, Found, FromText
 from kntrace.views.drawing import LOOKS, draw_lines
 from kntrace.views.lines import (
     known_lines,
@@ -38,7 +38,7 @@ _PANEL = "below"
 
 
 @dataclass(frozen=True)
-class ReadOut:
+class ReadOut(FromText):
     """The view; see `kntrace.probes.read_out`.
 
     Attributes
@@ -160,10 +160,6 @@ class ReadOut:
             "top": self.top,
         }
 
-    def prepare(self, found: Found) -> Found:
-        """Return it as it is."""
-        return found
-
     def draw(self, found: Found) -> Figure:
         """Draw the lines, and the map of layers and checkpoints beside them."""
         last = found.facts["chosen_at"] == "last"
@@ -181,10 +177,6 @@ class ReadOut:
             beside=layers,
             looks=looks,
         )
-
-    def describe(self, found: Found) -> str:
-        """The sentences that say what was found."""
-        return " ".join(found.text)
 
 
 class _Checkpoint:

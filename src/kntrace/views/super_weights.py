@@ -17,7 +17,7 @@ from kntrace.errors import AnalysisError
 from kntrace.figures.labels import number
 from kntrace.figures.steps import StepAxis
 from kntrace.figures.style import INK, MUTED, TEXT, drawing, settle, tidy
-from kntrace.views.base import Asked, Found
+from kntrace.views.base import Asked, Found, FromText
 from kntrace.views.drawing import shade_unknown, step_axis
 from kntrace.views.layout import lay_out
 from kntrace.views.lines import known_lines, line_table, short
@@ -41,7 +41,7 @@ _LOSSES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @dataclass(frozen=True)
-class SuperWeights:
+class SuperWeights(FromText):
     """The view; see `kntrace.probes.spikes`.
 
     Attributes
@@ -213,10 +213,6 @@ class SuperWeights:
             "candidates_anywhere": int((found["candidates"] > 0).sum()),
         }
 
-    def prepare(self, found: Found) -> Found:
-        """Return it as it is."""
-        return found
-
     def draw(self, found: Found) -> Figure:
         """Draw the layers of the last checkpoint, and the weight through training."""
         with drawing():
@@ -248,10 +244,6 @@ class SuperWeights:
                 shade_unknown(ax, found.tables["lines"], axis)
                 tidy(ax, grid="y")
             return settle(laid.figure, passes=2)
-
-    def describe(self, found: Found) -> str:
-        """The sentences that say what was found."""
-        return " ".join(found.text)
 
 
 # As large as this share of the largest value in the stream; written by the layer itself to this

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 
 from kntrace.errors import AnalysisError
 from kntrace.selection import Threshold
-from kntrace.views.base import Asked, Found
+from kntrace.views.base import Asked, Found, FromText
 from kntrace.views.drawing import LOOKS, draw_lines
 from kntrace.views.lines import (
     SIZE,
@@ -66,7 +66,7 @@ def weighted_jaccard(sets: csr_array, weight: _Floats) -> _Floats:
 
 
 @dataclass(frozen=True)
-class Thresholds:
+class Thresholds(FromText):
     """The view: coarse and refined sets (Dai et al. 2022), common neurons apart.
 
     Attributes
@@ -187,10 +187,6 @@ class Thresholds:
             f"{short(facts['shared_weighted_same_minus_other'], prompts=True)}.",
         )
 
-    def prepare(self, found: Found) -> Found:
-        """Return it as it is."""
-        return found
-
     def draw(self, found: Found) -> Figure:
         """Draw what two words' sets share, with the common neurons and without."""
         lines = found.main
@@ -201,10 +197,6 @@ class Thresholds:
         looks = {name: LOOKS[name] for name in ("same_group", "other_group", "matched", "chance")}
         looks["own"] = ("P(answer)", LOOKS["own"][1])
         return draw_lines(lines, panels, looks=looks)
-
-    def describe(self, found: Found) -> str:
-        """The sentences that say what was found."""
-        return " ".join(found.text)
 
 
 def _shared(panel: str, sets: list[csr_array], asked: Asked) -> Iterator[dict[str, Any]]:

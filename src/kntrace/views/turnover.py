@@ -21,7 +21,7 @@ from kntrace.figures.steps import StepAxis
 from kntrace.figures.style import TEXT, tidy
 from kntrace.formation import checkpoint_position
 from kntrace.selection import Selection
-from kntrace.views.base import Asked, Found
+from kntrace.views.base import Asked, Found, FromText
 from kntrace.views.drawing import draw_lines
 from kntrace.views.lines import (
     known_lines,
@@ -160,7 +160,7 @@ def _lives(sets: Sequence[csr_array], labels: Sequence[str], scores: xr.Dataset)
 
 
 @dataclass(frozen=True)
-class Turnover:
+class Turnover(FromText):
     """The view; see `turnover`.
 
     Attributes
@@ -202,10 +202,6 @@ class Turnover:
         facts = {"drawn_word": word, **_facts(found, lines, asked.view.checkpoints)}
         return Found({"lines": lines, "neurons": found.neurons}, facts, _say(facts))
 
-    def prepare(self, found: Found) -> Found:
-        """Return it as it is."""
-        return found
-
     def draw(self, found: Found) -> Figure:
         """Draw the lines, and one word's neurons beside them."""
         word = str(found.facts["drawn_word"])
@@ -222,10 +218,6 @@ class Turnover:
             beside=raster,
             texts=(word,),
         )
-
-    def describe(self, found: Found) -> str:
-        """The sentences that say what was found."""
-        return " ".join(found.text)
 
 
 def _measured(asked: Asked, pivot: int | str) -> tuple[TurnoverNumbers, list[dict[str, Any]]]:
