@@ -75,7 +75,8 @@ def test_it_keeps_the_strongest_of_every_checkpoint(runs: dict[str, Run]) -> Non
         assert np.isnan(there[..., len(expected) :]).all()
     assert runs["small"].kept == kept.shape[1] < flat.shape[-1]
     sizes = np.abs(means).sum(axis=-1, dtype=np.float64)
-    np.testing.assert_array_equal(small["layer_size"].values, sizes)
+    of_layers = small["layer_size"].transpose("checkpoint", "word", "mean_over", "layer")
+    np.testing.assert_array_equal(of_layers.values, sizes)
     for name in ("gap", "probability", "rank", "nodes", "converged", "fingerprint", "baseline"):
         np.testing.assert_array_equal(small[name].values, runs["means"].scores[name].values)
 

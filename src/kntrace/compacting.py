@@ -236,25 +236,26 @@ class _Source:
     ) -> None:
         """Fill the archive."""
         most, total = max(map(len, neurons)), len(self.labels) * len(self.words)
+        for checkpoint in range(len(self.labels)):
+            archive.copy_checkpoint(checkpoint)
         for word, some in enumerate(neurons):
             listed = np.full(most, -1, dtype=np.int32)
             listed[: len(some)] = some
             archive.write_word("kept_neuron", word, listed)
             for name, matrix in matrices.items():
                 archive.write_word(name, word, matrix[word])
-        for checkpoint in range(len(self.labels)):
-            archive.copy_checkpoint(checkpoint)
-            for word, some in enumerate(neurons):
-                done = checkpoint * len(self.words) + word
-                archive.copy_block(checkpoint, word)
+            layers = []
+            for checkpoint in range(len(self.labels)):
+                done = word * len(self.labels) + checkpoint
                 progress("write", done, total, self.run.describe(checkpoint, word))
+                archive.copy_block(checkpoint, word)
                 scores = self.means.of("score", checkpoint, word)
-                sizes = np.abs(scores).sum(axis=-1, dtype=np.float64)
-                archive.write_block(checkpoint, word, "layer_size", sizes)
+                layers.append(np.abs(scores).sum(axis=-1, dtype=np.float64))
                 if activations:
                     values = _of(self.means.of("activation", checkpoint, word), some, most)
                     archive.write_block(checkpoint, word, "kept_activation", values)
                 archive.write_block(checkpoint, word, "kept_score", _of(scores, some, most))
+            archive.write_word("layer_size", word, np.stack(layers))
         progress("write", total, total)
 
 

@@ -23,6 +23,7 @@ from kntrace.archive.variables import (
     EVERY_COORDINATE,
     EVERY_VARIABLE,
     KEPT_DISTANCES,
+    OF_WORDS,
     VARIABLES,
     Variable,
     kept,
@@ -145,7 +146,8 @@ def _create_empty(
     arrays = {}
     for name in (*kept(VARIABLES, settings), *of_words(settings)):
         variable = EVERY_VARIABLE[name]
-        leading = len([dim for dim in variable.dims if dim in ("checkpoint", "word")])
+        blocks = [dim for dim in variable.dims if dim in ("checkpoint", "word")]
+        leading = 1 if name in OF_WORDS else len(blocks)
         shape = tuple(sizes[dim] for dim in variable.dims)
         arrays[name] = group.create_array(
             name,

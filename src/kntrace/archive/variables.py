@@ -136,7 +136,7 @@ MEANS: dict[str, str] = {"score": "mean_score", "activation": "mean_activation"}
 """What stands for a variable in runs that keep only means over prompts."""
 
 KEPT: dict[str, tuple[str, ...]] = {
-    "score": ("layer_size", "kept_score"),
+    "score": ("kept_score",),
     "activation": ("kept_activation",),
 }
 """What stands for a variable in runs that keep only some neurons."""
@@ -144,8 +144,8 @@ KEPT: dict[str, tuple[str, ...]] = {
 KEPT_DISTANCES: tuple[str, ...] = ("identity", "cosine")
 """What such runs have kept of all neurons together: it cannot be computed again from some."""
 
-OF_WORDS: tuple[str, ...] = ("kept_neuron", *KEPT_DISTANCES)
-"""Variables of such runs that hold for all checkpoints; one chunk a word."""
+OF_WORDS: tuple[str, ...] = ("kept_neuron", "layer_size", *KEPT_DISTANCES)
+"""Variables of such runs that have one chunk a word, for all checkpoints."""
 
 EVERY_VARIABLE: dict[str, Variable] = VARIABLES | {
     "mean_score": Variable(
@@ -178,7 +178,7 @@ EVERY_VARIABLE: dict[str, Variable] = VARIABLES | {
         "`mean_activation` of the word's kept neurons; only in runs that keep some neurons",
     ),
     "layer_size": Variable(
-        ("checkpoint", "word", "mean_over", "layer"),
+        ("word", "checkpoint", "mean_over", "layer"),
         "float64",
         float("nan"),
         "probability",
