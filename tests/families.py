@@ -159,7 +159,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 def make(name: str, dtype: torch.dtype = torch.float32, **changes: Any) -> Any:
     """A random model of the family, with weights large enough that nothing is near linear."""
     kind, options = FAMILIES[name]
-    config = getattr(transformers, kind)(vocab_size=VOCABULARY, **{**options, **changes})
+    config = getattr(transformers, kind)(**{"vocab_size": VOCABULARY, **options, **changes})
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = transformers.AutoModelForCausalLM.from_config(config).to(dtype)

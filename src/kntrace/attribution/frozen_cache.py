@@ -32,6 +32,7 @@ from kntrace.attribution.precision import exact_dtype
 from kntrace.attribution.prefix_attention import UnreachableError
 from kntrace.attribution.replays import Changes, Read, Recording, Replayed, Rows
 from kntrace.models.feedforward import Stack
+from kntrace.models.head import logits_at
 from kntrace.models.placement import home
 from kntrace.models.tokens import Encoded
 
@@ -128,10 +129,9 @@ class FrozenCache:
                 hook = layer.register_forward_pre_hook(entering, with_kwargs=True)
                 hooks.callback(hook.remove)
                 hooks.callback(on_site(point, read_site(point, values, at_scored)).remove)
-            given: dict[str, Any] = {self._cache_name: cache}
-            if "logits_to_keep" in self._accepts:
-                given["logits_to_keep"] = ids.shape[1] - position
-            logits = self._model(input_ids=ids, use_cache=True, **given).logits
+            given = {self._cache_name: cache, "use_cache": True}
+            places = torch.arange(position, ids.shape[1])
+            logits = logits_at(self._model, ids, places, **given)
         if len(cache.layers) != len(self._layers):
             raise UnreachableError(f"{len(cache.layers)} of its layers use the cache")
         prefix = [
@@ -140,7 +140,7 @@ class FrozenCache:
         activation = torch.stack(values)
         answers = Answers.of([prompt], device)
         state = _State(prefix, inputs, ids[:, position:], position, answers)
-        return state, activation, logits[:, position - ids.shape[1] :]
+        return state, activation, logits
 
     def evaluate(
         self,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from kntrace.attribution.objectives import Answers, Measured, Objective, measure
 from kntrace.attribution.precision import exact_dtype
 from kntrace.attribution.replays import Changes, Read, Recording, Replayed, Rows
 from kntrace.models.feedforward import SitePoint, Stack
+from kntrace.models.head import logits_at
 from kntrace.models.placement import home
 from kntrace.models.tokens import Encoded
 
@@ -155,11 +156,15 @@ class FullForward:
         ids = torch.tensor([prompt.sequence], device=home(self._model))
         kept = len(prompt.answer)
         last = prompt.position + kept == len(prompt.sequence)
-        # A head of a hundred thousand tokens is not run where nobody looks.
-        options = {"logits_to_keep": kept} if last and self._keeps else {}
-        output = self._model(input_ids=ids.expand(count, -1), use_cache=False, **options)
-        logits: Tensor = output.logits
-        return logits if options else logits[:, prompt.position : prompt.position + kept]
+        # A head of a hundred thousand tokens is not run where nobody looks. Most models do that
+        # themselves, and so share nothing here with the fast replays.
+        if last and self._keeps:
+            found = self._model(
+                input_ids=ids.expand(count, -1), use_cache=False, logits_to_keep=kept
+            )
+            return cast("Tensor", found.logits)
+        places = torch.arange(prompt.position, prompt.position + kept)
+        return logits_at(self._model, ids.expand(count, -1), places, use_cache=False)
 
 
 def _altered(

@@ -14,6 +14,7 @@ import torch
 
 from kntrace.attribution.encoding import Reader
 from kntrace.errors import ModelError
+from kntrace.models.head import logits_at
 from kntrace.models.placement import home
 from kntrace.models.tokens import Encoded
 
@@ -40,7 +41,8 @@ def written_by(model: Any, reader: Reader, encoded: Encoded) -> list[Encoded]:
     for _ in encoded.answer[1:]:
         ids = torch.tensor([parts[-1].ids], device=device)
         with torch.no_grad():
-            likeliest = model(input_ids=ids, use_cache=False).logits[0, -1].argmax()
+            last = torch.tensor([ids.shape[1] - 1])
+            likeliest = logits_at(model, ids, last, use_cache=False).argmax()
         parts.append(reader.written_on(parts[-1], int(likeliest)))
     return [
         replace(part, answer=(token,), text="")

@@ -42,6 +42,7 @@ from kntrace.attribution.prefix_attention import (
 )
 from kntrace.attribution.replays import Changes, Read, Recording, Replayed, Rows
 from kntrace.models.feedforward import Stack
+from kntrace.models.head import logits_at
 from kntrace.models.placement import home
 from kntrace.models.tokens import Encoded
 
@@ -122,7 +123,7 @@ class SharedPrefix:
                 stack.callback(on_site(point, read_site(point, values, at_scored)).remove)
             stack.enter_context(playing(scene))
             stack.enter_context(torch.no_grad())
-            logits = self._logits_at(ids, positions)
+            logits = logits_at(self._model, ids, positions, use_cache=False)
         if len(scene.seen) != len(self._layers):
             raise UnreachableError(
                 f"{len(scene.seen)} of its {len(self._layers)} layers use the attention interface"
@@ -151,17 +152,6 @@ class SharedPrefix:
         last = torch.tensor([prompt.position for prompt in prompts])
         positions = last[:, None] + torch.arange(len(prompts[0].answer))
         return ids.to(self._device), positions.to(self._device)
-
-    def _logits_at(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """Logits (prompt, position, token); the head is not run where nobody looks."""
-        if "logits_to_keep" in self._accepts:
-            kept, where = torch.unique(positions, return_inverse=True)
-            logits = self._model(input_ids=ids, use_cache=False, logits_to_keep=kept).logits
-        else:
-            where = positions
-            logits = self._model(input_ids=ids, use_cache=False).logits
-        chosen: Tensor = logits[torch.arange(len(ids), device=ids.device)[:, None], where]
-        return chosen
 
     def evaluate(
         self,

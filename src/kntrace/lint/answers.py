@@ -10,6 +10,7 @@ import torch
 
 from kntrace.lint.reader import Read
 from kntrace.lint.views import Answered
+from kntrace.models.head import logits_at
 from kntrace.progress import Progress, silent
 
 __all__ = ["answer_all"]
@@ -58,8 +59,7 @@ def _answer(model: Any, reads: Sequence[Read]) -> list[Answered]:
     ids = torch.tensor([one.sequence for one in encoded], device=device)
     starts = torch.tensor([one.position for one in encoded], device=device)
     places = starts[:, None] + torch.arange(answers.shape[1], device=device)
-    rows = torch.arange(len(ids), device=device)[:, None]
-    logits = model(input_ids=ids).logits[rows, places].float()
+    logits = logits_at(model, ids, places).float()
     log_p = logits.log_softmax(-1).gather(2, answers[..., None]).sum((1, 2))
     first = logits[:, 0]
     ranks = (first > first.gather(1, answers[:, :1])).sum(1)

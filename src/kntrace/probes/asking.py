@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from kntrace.models.head import logits_at
 from kntrace.models.tokens import Encoded
 
 __all__ = ["Answers", "ask", "text_loss", "text_losses"]
@@ -42,11 +43,10 @@ def ask(model: Any, prompts: Sequence[Encoded]) -> Answers:
     Cost: one ordinary forward pass a prompt, those of one length together.
     """
     found = np.empty((3, len(prompts)))
-    for places, logits in _passes(model, prompts):
+    for places, logits in _passes(model, prompts, everywhere=False):
         some = [prompts[place] for place in places]
         for row, (place, one) in enumerate(zip(places, some, strict=True)):
-            start = one.position
-            wide = logits[row, start : start + len(one.answer)].double()
+            wide = logits[row].double()
             tokens = torch.tensor(one.answer, device=wide.device)[:, None]
             log = float(wide.log_softmax(-1).gather(-1, tokens).sum())
             rest = wide.scatter(-1, tokens, -torch.inf).logsumexp(-1)
@@ -80,7 +80,7 @@ def text_losses(model: Any, prompts: Sequence[Encoded]) -> npt.NDArray[np.float6
     found = np.empty((len(prompts), 2))
     if any(one.mask is not None for one in prompts):
         return np.stack([-ask(model, prompts).log_probability, np.ones(len(prompts))], axis=1)
-    for places, logits in _passes(model, prompts):
+    for places, logits in _passes(model, prompts, everywhere=True):
         for row, place in enumerate(places):
             one = prompts[place]
             target = torch.tensor((one.ids + one.answer)[1:], device=logits.device)
@@ -89,15 +89,25 @@ def text_losses(model: Any, prompts: Sequence[Encoded]) -> npt.NDArray[np.float6
     return found
 
 
-def _passes(model: Any, prompts: Sequence[Encoded]) -> Iterator[tuple[list[int], Tensor]]:
-    """Run prompts of one length together: their places, and logits (row, token, vocabulary)."""
+def _passes(
+    model: Any, prompts: Sequence[Encoded], *, everywhere: bool
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Run prompts of one length together: their places, and logits (row, token, vocabulary).
+
+    Of all tokens, or of those that predict the answer's.
+    """
     device = model.get_input_embeddings().weight.device
-    by_length: dict[int, list[int]] = {}
+    by_length: dict[tuple[int, int], list[int]] = {}
     for place, one in enumerate(prompts):
-        by_length.setdefault(len(one.sequence), []).append(place)
+        by_length.setdefault((len(one.sequence), len(one.answer)), []).append(place)
     for places in by_length.values():
         for start in range(0, len(places), _AT_ONCE):
             some = places[start : start + _AT_ONCE]
             ids = torch.tensor([prompts[place].sequence for place in some], device=device)
             with torch.no_grad():
-                yield some, model(input_ids=ids, use_cache=False).logits
+                if everywhere:
+                    yield some, model(input_ids=ids, use_cache=False).logits
+                    continue
+                starts = torch.tensor([prompts[place].position for place in some])
+                where = starts[:, None] + torch.arange(len(prompts[some[0]].answer))
+                yield some, logits_at(model, ids, where, use_cache=False)
