@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
@@ -18,10 +21,14 @@ from kntrace.distance import pairwise_distances
 from kntrace.errors import AnalysisError, RunError
 from kntrace.export import export_run
 from kntrace.formation import prompt_mean
+from kntrace.probes import Weights
+from kntrace.progress import silent
 from kntrace.report import write_report
 from kntrace.settings import Settings
+from kntrace.suite import load_suite
+from kntrace.sweep import run as sweep
 from kntrace.testing import synthetic_run, synthetic_scores
-from kntrace.views import VIEWS, compute_views, lacking
+from kntrace.views import VIEWS, compute_views, find_views, lacking
 from kntrace.wording import read_wording, wordings_of
 
 GROUPS = {"Birds": ("Hen", "Owl", "Jay"), "Metals": ("Tin", "Zinc", "Iron")}
@@ -137,6 +144,34 @@ def test_views_of_means_are_those_of_every_prompt(pair: tuple[Run, Run]) -> None
             assert rows.equals(expected) or np.allclose(
                 rows.select_dtypes("number"), expected.select_dtypes("number"), equal_nan=True
             )
+
+
+def test_views_of_weights_and_means_are_those_of_every_prompt(
+    run_with_suite: Run, tmp_path: Path
+) -> None:
+    """Where every prompt was kept and where only their means were, from the same checkpoints."""
+    home = Path(shutil.copytree(run_with_suite.path.parent, tmp_path / "home"))
+    suite = load_suite(home / "suite")
+    how: dict[str, Any] = {"settings": MEANS, "threads": 1, "progress": silent}
+    means = sweep(run_with_suite.study, suite, home / "means", **how)
+    # What fires over a text, and super weights, ask for no scores.
+    names = ("read_out", "erase", "edit")
+    views = find_views(names, {"doses": "2", "neurons": "4"})
+    whole, kept = (
+        compute_views(run, views, weights=Weights(run, threads=1, steps="100"), formats=())
+        for run in (open_run(home / "run"), means)
+    )
+    assert set(kept) == set(names)
+    for name, found in kept.items():
+        assert found.tables.keys() == whole[name].tables.keys()
+        for table, rows in found.tables.items():
+            expected = whole[name].tables[table]
+            numbers = rows.select_dtypes("number")
+            np.testing.assert_allclose(
+                numbers, expected[numbers.columns], rtol=1e-3, atol=1e-5, err_msg=f"{name} {table}"
+            )
+            others = rows.drop(columns=numbers.columns)
+            pd.testing.assert_frame_equal(others, expected[others.columns])
 
 
 def test_distances_of_another_wording(pair: tuple[Run, Run]) -> None:
