@@ -103,14 +103,19 @@ class Peaks:
             self._stage = stage
 
 
-def measure(path: Path, k: int, permutations: int, distances: list[str], held: int) -> None:
-    """Analyse one run and print what it held, as JSON."""
+def measure(
+    path: Path, k: int, permutations: int, distances: list[str], held: int, small: bool
+) -> None:
+    """Analyse one run, or compact it, and print what it held, as JSON."""
     compute._HELD = rows._MOST = held * 2**20
     run = kntrace.open_run(path)
     warm = np.ones((64, 64)) @ np.ones((64, 64))
     del warm
     before, peaks, start = resident("VmRSS"), Peaks(), time.monotonic()
-    analyse(run, k=k, permutations=permutations, distances=distances, progress=peaks)
+    if small:
+        kntrace.compact(run, path.with_name("compacted"), top=k, progress=peaks)
+    else:
+        analyse(run, k=k, permutations=permutations, distances=distances, progress=peaks)
     peaks("end", 0, 0)
     print(
         json.dumps(
@@ -139,11 +144,12 @@ def main() -> None:
     parser.add_argument("--distances", default="emd,identity")
     parser.add_argument("--held", type=int, default=8, help="MB that are simply held.")
     parser.add_argument("--stages", action="store_true", help="A line for every stage, too.")
+    parser.add_argument("--compact", action="store_true", help="`kntrace compact` instead.")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
         wanted = given.distances.split(",")
-        measure(given.one, given.k, given.permutations, wanted, given.held)
+        measure(given.one, given.k, given.permutations, wanted, given.held, given.compact)
         return
     print("| words | checkpoints | scores, MB | formation, MB | peak, MB | beyond, MB | at | s |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
@@ -156,7 +162,7 @@ def main() -> None:
                 make(path, words, checkpoints, *shape, given.groups)
             command = [sys.executable, __file__, "--one", str(path), "--k", str(given.k)]
             command += ["--permutations", str(given.permutations), "--distances", given.distances]
-            command += ["--held", str(given.held)]
+            command += ["--held", str(given.held), *(["--compact"] if given.compact else [])]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
         found = json.loads(done.stdout.splitlines()[-1])
         stage, peak = max(found["stages"].items(), key=lambda entry: entry[1])

@@ -39,12 +39,15 @@ def means_of(blocks: NDArray[np.float32], wordings: Sequence[str]) -> NDArray[np
 def chosen_of(
     means: NDArray[np.float32], words: NDArray[np.intp], top: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """What `kntrace compact --top` stores of means, (block, wording, kept), and how many a word."""
+    """What `kntrace compact --top` stores of means, (block, wording, kept), and how many a word.
+
+    The last of the numbers is of all words together.
+    """
     flat = means.reshape(*means.shape[:2], -1)
     strongest = np.argpartition(-np.nan_to_num(flat, nan=-np.inf), top, axis=-1)[..., :top]
     ever = [np.unique(strongest[words == word]) for word in range(words.max() + 1)]
-    counts = np.array([len(neurons) for neurons in ever])
-    kept = np.full((*flat.shape[:2], counts.max()), -np.inf, dtype=np.float32)
+    counts = np.array([len(neurons) for neurons in (*ever, np.unique(np.concatenate(ever)))])
+    kept = np.full((*flat.shape[:2], counts[:-1].max()), -np.inf, dtype=np.float32)
     for block, word in enumerate(words):
         kept[block, :, : counts[word]] = flat[block][:, ever[word]]
     return kept, counts
@@ -66,33 +69,41 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--bits", type=int, nargs="+", default=[16, 12, 10, 7, 4])
     parser.add_argument("--top", type=int, default=TOP, help="neurons a word that can be chosen")
+    parser.add_argument("--evenly", type=int, help="only so many checkpoints, evenly taken")
     parser.add_argument("--study", help="words,checkpoints,neurons,top of a study to come")
     given = parser.parse_args()
     scores = kntrace.open_run(given.run).scores
+    if given.evenly is not None:
+        at = np.linspace(0, scores.sizes["checkpoint"] - 1, given.evenly).round().astype(int)
+        scores = scores.isel(checkpoint=np.unique(at))
     wordings = [str(name) for name in scores["wording"].values]
-    whole = scores["score"].values
+    every_prompt = "score" in scores
+    whole = scores["score" if every_prompt else "mean_score"].values
     blocks = whole.reshape(-1, *whole.shape[2:])
     there = np.isfinite(blocks).any((1, 2, 3))
     words = np.tile(np.arange(whole.shape[1]), whole.shape[0])[there]
     blocks = blocks[there]
     # The main wording's, to the last bit that there is.
-    main_wording = np.array(wordings) == wordings[0]
+    main_wording = np.array(wordings if every_prompt else scores["mean_over"]) == wordings[0]
     true = np.nanmean(blocks[:, main_wording], axis=1, dtype=np.float64)
     neurons = true[0].size
-    means = means_of(blocks, wordings)
-    chosen, counts = chosen_of(means, words, given.top)
+    means = means_of(blocks, wordings) if every_prompt else blocks
+    chosen, (*counts, of_all) = chosen_of(means, words, given.top)
+    mean = float(np.mean(counts))
+    kinds = {"prompts": blocks} if every_prompt else {}
+    kinds |= {"means": means, "chosen": chosen}
     print(
-        f"ever among the {given.top} strongest of a word: {counts.mean():.0f} of {neurons:,} "
-        f"neurons ({counts.mean() / given.top:.2f} times as many), {counts.max()} at most\n"
+        f"ever among the {given.top} strongest of a word: {mean:.0f} of {neurons:,} neurons "
+        f"({mean / given.top:.2f} times as many), {max(counts)} at most; of any word: {of_all:,}\n"
     )
     head = ["kept", "bits", "numbers a neuron", "bytes each", "same 50", "largest change", "of all"]
     head += [given.study] if given.study else []
     print(f"| {' | '.join(head)} |\n|{' --- |' * len(head)}")
     first = packed(blocks)
-    for keep, full in (("prompts", blocks), ("means", means), ("chosen", chosen)):
+    for keep, full in kinds.items():
         of_main = main_wording if keep == "prompts" else np.arange(full.shape[1]) == 0
         # Numbers of a block, but for what only fills it up.
-        numbers = full[0].size if keep != "chosen" else full.shape[1] * counts.mean()
+        numbers = full[0].size if keep != "chosen" else full.shape[1] * mean
         for bits in [None, *given.bits]:
             mine = full if bits is None else with_bits(full, bits)
             size = packed(mine)

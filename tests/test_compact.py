@@ -218,6 +218,8 @@ def test_damage_is_found_and_named(runs: dict[str, Run], tmp_path: Path) -> None
     flip(path / SCORES / "kept_score" / chunk_name("kept_score", 1, 2))
     flip(path / SCORES / "identity" / chunk_name("identity", 4))
     labels = [checkpoint.label for checkpoint in runs["small"].suite]
+    with pytest.raises(RunError, match=r"damaged.*in another folder"):
+        compact(runs["means"], path, top=TOP)
     found = status(path)
     assert found.damaged == tuple(
         (label, word)
@@ -262,8 +264,9 @@ def test_a_call_that_was_stopped_is_no_run(runs: dict[str, Run], tmp_path: Path)
 
 def test_places_that_it_cannot_go_to(runs: dict[str, Run], tmp_path: Path) -> None:
     means = runs["means"]
-    with pytest.raises(RunError, match="a run already"):
-        compact(means, runs["small"].path)
+    for run, top in ((means, TOP - 1), (runs["prompts"], TOP)):
+        with pytest.raises(RunError, match="a run already, and another"):
+            compact(run, runs["small"].path, top=top)
     with pytest.raises(RunError, match=r"lies in the run"):
         compact(means, means.path)
     with pytest.raises(RunError, match="lies in the run"):
@@ -301,7 +304,8 @@ def test_words_that_lack_a_wording(tmp_path: Path) -> None:
     run = synthetic_run(tmp_path / "run", scarce, keep="means")
     small = compact(run, tmp_path / "small", top=4)
     assert np.isnan(small.scores["identity"].sel(mean_over="neutral")).all()
-    true, mine = (analyse(one, k=4, permutations=9) for one in (run, small))
+    few = {"permutations": 9, "distances": ["identity"]}
+    true, mine = (analyse(one, k=4, **few) for one in (run, small))
     assert str(mine) == str(true)
     assert set(mine.verdicts) == {"main"}
 
@@ -327,6 +331,9 @@ def test_the_command_line(runs: dict[str, Run], tmp_path: Path) -> None:
     assert 0 < found["bytes"] < found["bytes_before"]
     assert contents(out / SCORES) == contents(runs["small"].path / SCORES)
     assert "a run already" in kn("compact", runs["prompts"].path, out, expect=2).stderr
+    assert (
+        json.loads(kn("compact", runs["prompts"].path, out, "--top", TOP, "--json").stdout) == found
+    )
     less = tmp_path / "less"
     told = kn("compact", runs["prompts"].path, less, "--no-activations").stdout
     assert "neurons a word are kept" in told
@@ -337,6 +344,7 @@ def test_the_command_line(runs: dict[str, Run], tmp_path: Path) -> None:
     assert "18 of 18 blocks done" in kn("status", out).stdout
 
 
+@pytest.mark.slow
 def test_it_is_ablated_as_its_source(tiny_suite: TinySuite, tmp_path: Path) -> None:
     means = kntrace.run(
         *(tiny_suite.study, tiny_suite.suite, tmp_path / "means"),

@@ -75,8 +75,8 @@ def compact(
     Raises
     ------
     RunError
-        If the run is not finished, is damaged or was compacted before, or if `out` is a run
-        already, lies in the run, or cannot be written.
+        If the run is not finished, is damaged or was compacted before, or if `out` is another
+        run already, lies in the run, or cannot be written.
     SettingsError
         If `top` is not a number of the model's neurons, or if the run has kept no activations.
     AnalysisError
@@ -85,20 +85,22 @@ def compact(
     Notes
     -----
     `out` is a run once all of it is there; a call that was killed is begun anew by the same
-    call. Before it is one, everything is forced to the disk.
+    call, and one that was not does nothing. Before it is one, everything is forced to the disk.
 
     Reads the scores twice, and once more for each distance and wording. Holds one block, the
     neurons found, and what `identity` holds.
     """
     with mirrored(out) as place:
         wanted = _refuse(run, place, top, activations)
+        both = run.settings.activations if activations is None else activations
+        if (place / SCORES).exists():
+            _refuse_another(run, open_run(place), wanted, both)
+            return open_run(out)
         with writing(place):
             source = _Source(run)
             neurons = source.ever_chosen(wanted, progress)
             matrices = {name: source.distances(name, progress) for name in KEPT_DISTANCES}
-            both = run.settings.activations if activations is None else activations
             record = {
-                "top": wanted,
                 "of": run_identity(run),
                 "made": datetime.now(UTC).isoformat(timespec="seconds"),
                 "kntrace": version("kntrace"),
@@ -158,10 +160,17 @@ def _refuse(run: Run, out: Path, top: int | None, activations: bool | None) -> i
         )
     if out.resolve().is_relative_to(run.path.resolve()):
         raise RunError("lies in the run itself", where=out, expected="a folder beside it")
-    if (out / SCORES).exists():
-        raise RunError("a run already", where=out, expected="a new name")
     run.require_complete(read=False)
     return wanted
+
+
+def _refuse_another(run: Run, made: Run, top: int, activations: bool) -> None:
+    """Raise `RunError` unless `made` is what would be made, and whole."""
+    of = made.provenance.get("compacted")
+    same = isinstance(of, dict) and of.get("of") == run_identity(run)
+    if not same or (made.settings.top, made.settings.activations) != (top, activations):
+        raise RunError("a run already, and another", where=made.path, expected="a new name")
+    made.require_complete()
 
 
 @dataclass(frozen=True)
