@@ -66,7 +66,7 @@ validate-worlds: install  ## the verdict on grown worlds with known truth (3 see
 kjv: install  ## grow a model on the King James Bible and study its words (needs Debian's bible-kjv; about 15 minutes)
 	KNTRACE=$(BIN)/kntrace examples/kjv/run.sh kjv
 
-faults: install  ## kill grow, run, analyse and report 100 times, and compare what they end with (about 15 minutes)
+faults: install  ## kill grow, run, analyse, report and compact 120 times, and compare what they end with (about 15 minutes)
 	$(BIN)/python benchmarks/faults.py $(FAULTS)
 
 # atheris has wheels for Linux, and for some versions of Python only.

@@ -305,6 +305,7 @@ def test_every_option_is_written_down(run, analysis, bare):
         "activations": True,
         "keepbits": None,
         "keep": "prompts",
+        "top": None,
     }
     assert (run.study.template, run.study.answer_form) == (None, "no_space")
     written = (run.path / "settings.yaml").read_text()
