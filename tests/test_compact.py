@@ -362,8 +362,13 @@ def test_it_is_ablated_as_its_source(tiny_suite: TinySuite, tmp_path: Path) -> N
         pd.testing.assert_frame_equal(part[known], whole[known])
         # Of a random neuron that was not kept there is no score to be told.
         assert known.all() == (kind == "own")
-    with pytest.raises(AnalysisError, match=r"5 strongest.*4 at most"):
-        kntrace.ablate(small, doses=(5,), anew=True, **little)
+    for asked in ({"doses": (5,)}, {"select": "top:5"}):
+        with pytest.raises(AnalysisError, match=r"5 .*what the run has kept|5 .*at most 4"):
+            kntrace.ablate(small, anew=True, **asked, **little)
+    # Unless said otherwise, no more than there are: here one in twenty, of 48.
+    assert kntrace.ablate(small, anew=True, **little).settings.doses == (1, 2)
+    few = compact(means, tmp_path / "few", top=1)
+    assert kntrace.ablate(few, **little).settings.doses == (1,)
 
 
 def test_at_a_url(runs: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

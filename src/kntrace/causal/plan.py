@@ -90,8 +90,7 @@ def make_plan(
     RunError
         If `suite` is not the run's.
     """
-    neurons = run.layers * run.width
-    chosen, counts = _doses(neurons, select_by, doses)
+    chosen, counts = _doses(run, select_by, doses)
     known = wordings_of(run.scores)
     if wording is not None and wording not in known:
         raise AnalysisError.unknown("wording", wording, known)
@@ -106,15 +105,24 @@ def make_plan(
 
 
 def _doses(
-    neurons: int, select_by: str | None, doses: Sequence[int] | None
+    run: Run, select_by: str | None, doses: Sequence[int] | None
 ) -> tuple[str, tuple[int, ...]]:
     """How neurons are chosen, and how many are changed."""
+    neurons = run.layers * run.width
+    there = run.settings.top or neurons
     counts = None if doses is None else tuple(doses)
     if counts is not None and max(counts, default=0) > neurons:
         raise AnalysisError(
             f"a dose of {max(counts)} neurons", expected=f"at most the model's {neurons:,}"
         )
-    most = max(1, neurons // _ONE_IN)
+    if counts is not None and max(counts, default=0) > there:
+        raise AnalysisError(
+            f"a dose of {max(counts)} neurons, and the run has kept those among a word's {there:,} "
+            "strongest",
+            expected=f"at most {there:,}",
+            fix="Take smaller doses, or ask the run that it was made from.",
+        )
+    most = min(max(1, neurons // _ONE_IN), there)
     if select_by is None:
         counts = counts or tuple(dose for dose in _DOSES if dose <= most)
         if 0 in counts:
@@ -132,9 +140,10 @@ def _doses(
             f"a dose of {max(counts)} neurons, but --select {selection.spec}",
             expected="doses within the selection",
         )
-    if selection.k > neurons:
+    if selection.k > there:
+        which = "neurons" if there == neurons else "strongest, which are what the run has kept"
         raise AnalysisError(
             f"k = {selection.k} knowledge neurons",
-            expected=f"a whole number from 1 to {neurons:,}, the number of neurons",
+            expected=f"a whole number from 1 to {there:,}, the number of {which}",
         )
     return selection.spec, counts or (*(d for d in _DOSES if d < selection.k), selection.k)
