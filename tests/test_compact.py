@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import fsspec
@@ -406,3 +407,21 @@ def test_arrays_from_a_stranger(
         return
     with pytest.raises(RunError, match=r"are not those|cannot be read"):
         open_run(path)
+
+
+@pytest.mark.slow
+def test_it_holds_one_block_however_many_there_are(tmp_path: Path) -> None:
+    peaks, block = [], 2 * 3 * 4000 * 4
+    for checkpoints in (2, 8):
+        run = synthetic_run(
+            tmp_path / f"run-{checkpoints}",
+            synthetic_scores(groups=GROUPS, checkpoints=checkpoints, prompts=2, width=4000),
+        )
+        tracemalloc.start()
+        try:
+            compact(run, tmp_path / f"small-{checkpoints}", top=3)
+            peaks.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+    # 36 blocks more; what each leaves are the places of a few neurons.
+    assert peaks[1] - peaks[0] < 6 * block
