@@ -106,7 +106,7 @@ def _shown() -> str:
         return (
             "A rate of 5 % or less is shown for none of these worlds: that takes 72 suites of one."
         )
-    return f"A rate of 5 % or less is shown for these worlds, and for no other: {'; '.join(worlds)}."
+    return f"A rate of 5 % or less is shown for these and no other worlds: {'; '.join(worlds)}."
 
 
 def _others() -> str:
