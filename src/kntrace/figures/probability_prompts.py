@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 
 from kntrace.analysis import Analysis
 from kntrace.figures.base import OfRun
-from kntrace.figures.labels import number, wrapped
+from kntrace.figures.labels import number, width_of, wrapped
 from kntrace.figures.probability import panels, probability_axis
 from kntrace.figures.sizes import size_now
 from kntrace.figures.steps import StepAxis
@@ -129,7 +129,9 @@ class PromptBands(OfRun):
             _legend(figure.add_subplot(grid[0, :]))
             for place, name in enumerate(names):
                 ax = figure.add_subplot(grid[1 + place // columns, place % columns])
-                _draw_group(ax, table.isel(of_group=place), axis, looks[name])
+                _draw_group(
+                    ax, table.isel(of_group=place), axis, looks[name], width * 0.7 / columns
+                )
                 lowest = place + columns >= len(names)
                 axis.apply(ax, width * 0.75 / columns, label=lowest)
                 ax.set_xlabel("training step" if lowest and axis.known else "")
@@ -159,7 +161,7 @@ class PromptBands(OfRun):
 _NAMES = ("of_group", "mean", "low", "high", "lowest", "highest")
 
 
-def _draw_group(ax: Axes, row: xr.Dataset, axis: StepAxis, look: Look) -> None:
+def _draw_group(ax: Axes, row: xr.Dataset, axis: StepAxis, look: Look, room: float) -> None:
     x, many = axis.places, axis.places.size
     single: dict[str, Any] = {"linewidth": 0, "color": look.colour}
     marker = "o" if many == 1 else None
@@ -169,7 +171,8 @@ def _draw_group(ax: Axes, row: xr.Dataset, axis: StepAxis, look: Look) -> None:
     if many == 1:
         ax.vlines(x, row["low"].values, row["high"].values, color=look.colour, linewidth=1.0)
     counts = f"{int(row['prompts'])} prompts, {int(row['words'])} words"
-    ax.text(*(0.03, 0.95, counts), transform=ax.transAxes, va="top", size=SMALL, color=MUTED)
+    shown = counts if width_of(counts, SMALL) <= room else counts.replace(", ", ",\n")
+    ax.text(*(0.03, 0.95, shown), transform=ax.transAxes, va="top", size=SMALL, color=MUTED)
     probability_axis(ax)
 
 
