@@ -97,7 +97,7 @@ known.to_pandas().T  # P(answer), word by word
 # among its strongest before says how much fine-tuning used what was there.
 
 # %%
-k = default_k(run.layers * run.width)
+k = default_k(run.scores)
 after = kntrace.knowledge_neurons(run.scores, k)
 before = kntrace.knowledge_neurons(run.scores, k, checkpoint=0)
 

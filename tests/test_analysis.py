@@ -359,6 +359,7 @@ def test_distances_asked_for_and_the_baseline(data: xr.Dataset) -> None:
         analyse_scores(data, distances=["edm"])
 
 
+@pytest.mark.slow
 def test_says_yes_and_no_where_it_must() -> None:
     shape: dict[str, Any] = {"groups": None, "wordings": ("main", "neutral")}
     assert analyse_scores(scores(structure=0.4, **shape)).verdict.answer == "yes"

@@ -214,6 +214,7 @@ def test_erase_refuses_doses_that_are_none(tiny_run: Run) -> None:
 # Both views on a run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [("erase", {"doses": "2,5"}), ("edit", {"neurons": "4", "add": "8"})],

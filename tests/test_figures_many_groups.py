@@ -10,6 +10,7 @@ from kntrace.figures import render
 from kntrace.figures.probability_prompts import PromptBands
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [4, 100])
 def test_counts_stay_within_their_panels(groups: int) -> None:
     curve = np.linspace(0.1, 0.6, 4) * np.ones((groups, 1))

@@ -44,6 +44,7 @@ def test_freed_blocks_go_back_to_the_system(how, kept):
     assert (int(done.stdout) > 8 << 20) == kept
 
 
+@pytest.mark.slow
 def test_the_package_alone_leaves_the_heap_as_it_is():
     code = "import sys, kntrace.attribution; assert 'kntrace.heap' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -109,6 +109,7 @@ def test_checking_without_a_suite_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_twice_as_many_words_are_checked_with_twice_the_work(causal):
     def work(suite, options, words):
         groups = {

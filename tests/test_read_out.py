@@ -227,6 +227,7 @@ def test_options_and_weights_that_are_wrong() -> None:
         WEIGHT_VIEWS["read_out"].compute(Asked(run_of([{1}] * 10)))
 
 
+@pytest.mark.slow
 def test_a_run_is_read_from_its_checkpoints_kept_drawn_and_shown(tiny_run_copy: Run) -> None:
     run = tiny_run_copy
     view = find_views(["read_out"], {"neurons": "6", "top": "3"})[0]

@@ -288,6 +288,7 @@ class TestCautions:
         contrasts = {**found.contrasts, "emd": sound, "probability_curve": flat}
         assert cautions(run, replace(found, contrasts=contrasts)) == []
 
+    @pytest.mark.slow
     def test_learning_time(self, tmp_path: Path) -> None:
         words = {f"G{g}": tuple(f"w{g}{i}" for i in range(6)) for g in range(4)}
         run, found = made(
@@ -320,6 +321,7 @@ class TestCautions:
         assert "steps are not known" in text
         assert "group 'lone' has one word" in text
 
+    @pytest.mark.slow
     def test_what_an_audit_found_is_told_as_text(self, tmp_path: Path) -> None:
         run = synthetic_run(tmp_path / "r", synthetic_scores(groups=GROUPS, width=48))
         for place, item in enumerate(run.suite):

@@ -436,7 +436,9 @@ def test_firing_is_kept_by_the_text_it_was_measured_on(tmp_path: Path) -> None:
                 frequency=np.array([0.0, 0.5]), token=np.array([False, True]),
                 trigram=np.zeros(2, bool), positional=np.zeros(2, bool), cover=np.array([0, 3]),
             )  # fmt: skip
-            layer = SimpleNamespace(text=one, chance=one, shuffled=np.zeros(2, bool))
+            layer = SimpleNamespace(
+                text=one, less=[one] * 5, chance=one, shuffled=np.zeros(2, bool)
+            )
             return SimpleNamespace(rows=120, types=59, never_negative=False, layers=[layer] * 2)
 
     text = tmp_path / "text.txt"

@@ -91,6 +91,7 @@ def workers() -> dict[str, Any]:
 # The same, whoever computes it
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_no_bit(
     tiny_suite: TinySuite, master: Path, tmp_path: Path
 ) -> None:
