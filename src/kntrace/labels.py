@@ -4,19 +4,43 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import xarray as xr
 
 from kntrace.errors import AnalysisError
 
-__all__ = ["ABSENT", "Members", "group_codes", "members_of"]
+__all__ = ["ABSENT", "Members", "between_words", "group_codes", "members_of"]
 
 Codes = npt.NDArray[np.intp]
 
 ABSENT = -1
 """The label of a word that is left out: it is in no group, and in no pair."""
+
+
+def between_words(
+    values: npt.NDArray[Any],
+    words: Sequence[str] | npt.NDArray[np.str_],
+    groups: Sequence[str] | npt.NDArray[np.str_],
+    name: str,
+    attrs: Mapping[str, Any],
+) -> xr.DataArray:
+    """Give a matrix (word, other_word) the words, and the group of each, on both sides."""
+    of_words, of_groups = np.asarray(words, dtype=np.str_), np.asarray(groups, dtype=np.str_)
+    return xr.DataArray(
+        values,
+        dims=("word", "other_word"),
+        coords={
+            "word": of_words,
+            "group": ("word", of_groups),
+            "other_word": of_words,
+            "other_group": ("other_word", of_groups),
+        },
+        name=name,
+        attrs=attrs,
+    )
 
 
 def group_codes(

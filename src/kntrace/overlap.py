@@ -14,7 +14,7 @@ import xarray as xr
 from scipy.sparse import csr_array
 
 from kntrace.errors import AnalysisError
-from kntrace.labels import group_codes, members_of
+from kntrace.labels import between_words, group_codes, members_of
 from kntrace.multiple import benjamini_hochberg, holm
 from kntrace.notebook import Card, Shown
 
@@ -147,19 +147,9 @@ def neuron_overlap(
     null = _null_excess(tables, codes, permutations, seed)[:, 0]
     excess = found[0][0, 0] - found[1][0, 0]
     p = [_p_value(value, null[:, column]) for column, value in enumerate(excess)]
-    words, names_of = chosen["word"].values, chosen["group"].values
     return Overlap(
-        matrix=xr.DataArray(
-            common,
-            dims=("word", "other_word"),
-            coords={
-                "word": words,
-                "group": ("word", names_of),
-                "other_word": words,
-                "other_group": ("other_word", names_of),
-            },
-            name="overlap",
-            attrs={"unit": "neurons"},
+        matrix=between_words(
+            common, chosen["word"].values, chosen["group"].values, "overlap", {"unit": "neurons"}
         ),
         expected=float(mean.mean()),
         expected_sd=float(np.sqrt(variance.mean())),

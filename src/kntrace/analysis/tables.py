@@ -18,6 +18,7 @@ from pandas.io.parsers import TextFileReader
 from kntrace.analysis.declared import declared
 from kntrace.contrasts import Contrast
 from kntrace.emergence import EARLY_COLUMNS, Early, FormationTimes
+from kntrace.labels import between_words
 from kntrace.overlap import Overlap
 
 __all__ = [
@@ -94,7 +95,7 @@ def read_pairs(
     """Read what `write_pairs` wrote back, as symmetric matrices with zero diagonal."""
     found = _read_triangle(path, list(attrs), len(words), np.float64, diagonal=False)
     return {
-        name: _labelled(found[name], words, groups).rename("distance").assign_attrs(entry)
+        name: between_words(found[name], words, groups, "distance", entry)
         for name, entry in attrs.items()
     }
 
@@ -109,9 +110,9 @@ def read_overlap(
 ) -> Overlap:
     """Read what `write_overlap` wrote back, with the statistics beside it."""
     found = _read_triangle(path, ["overlap"], len(words), np.int64, diagonal=True)["overlap"]
-    matrix = _labelled(found, words, groups).rename("overlap")
+    matrix = between_words(found, words, groups, "overlap", {"unit": "neurons"})
     entries = declared(Overlap, entries, "matrix")
-    return Overlap(matrix=matrix.assign_attrs(unit="neurons"), **entries)
+    return Overlap(matrix=matrix, **entries)
 
 
 def contrast_table(contrasts: Mapping[str, Contrast]) -> pd.DataFrame:
@@ -249,22 +250,6 @@ def _next(reader: TextFileReader, rows: int) -> pd.DataFrame:
         return reader.get_chunk(rows)
     except StopIteration:
         return pd.DataFrame()
-
-
-def _labelled(
-    values: npt.NDArray[Any], words: Sequence[str], groups: Sequence[str]
-) -> xr.DataArray:
-    names, labels = np.array(words, dtype=np.str_), np.array(groups, dtype=np.str_)
-    return xr.DataArray(
-        values,
-        dims=("word", "other_word"),
-        coords={
-            "word": names,
-            "group": ("word", labels),
-            "other_word": names,
-            "other_group": ("other_word", labels),
-        },
-    )
 
 
 def _numbers(column: pd.Series[Any]) -> list[float]:

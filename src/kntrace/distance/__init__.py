@@ -26,6 +26,7 @@ from kntrace.distance.neuron_sets import NeuronSets
 from kntrace.distance.sliced import SlicedWasserstein
 from kntrace.distance.transport import EarthMover, earth_movers_distance
 from kntrace.errors import AnalysisError
+from kntrace.labels import between_words
 from kntrace.progress import Progress, silent
 from kntrace.wording import read_wording
 
@@ -203,15 +204,4 @@ def _labelled(
     """Mirror the upper triangle, so that the result is symmetric to the last bit, and name it."""
     upper = np.triu(matrix, 1)
     words, groups = data["word"].values, data["group"].values
-    return xr.DataArray(
-        upper + upper.T,
-        dims=("word", "other_word"),
-        coords={
-            "word": words,
-            "group": ("word", groups),
-            "other_word": words,
-            "other_group": ("other_word", groups),
-        },
-        name="distance",
-        attrs=attrs,
-    )
+    return between_words(upper + upper.T, words, groups, "distance", attrs)
